@@ -1,0 +1,54 @@
+use std::{sync::Arc, time::Instant};
+
+use error::{Failure, reason};
+use tonic::metadata::MetadataMap;
+
+/// The metadata in which a caller declares its purpose.
+pub const PURPOSE_HEADER: &str = "clientele-purpose";
+
+/// What data is used for. The list is closed, so that a policy can speak of each.
+pub const PURPOSES: [&str; 7] =
+    ["service", "fulfilment", "marketing", "analytics", "fraud", "subject_request", "administration"];
+
+/// A declared purpose, one of [`PURPOSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purpose(&'static str);
+
+impl Purpose {
+    /// `PURPOSE_UNKNOWN` unless it is in the list.
+    pub fn parse(name: &str) -> Result<Self, Failure> {
+        let known = PURPOSES.into_iter().find(|purpose| *purpose == name);
+        known.map(Self).ok_or_else(|| reason::PURPOSE_UNKNOWN.into())
+    }
+
+    /// Reads the purpose that a call declares.
+    pub fn declared(metadata: &MetadataMap) -> Result<Self, Failure> {
+        let value = metadata.get(PURPOSE_HEADER).ok_or(reason::PURPOSE_MISSING)?;
+        Self::parse(value.to_str().map_err(|_| reason::PURPOSE_UNKNOWN)?)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// An authenticated caller with its purpose.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who: the `sub` of the caller's own token, the same at every hop.
+    pub subject: Arc<str>,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What a handler knows of the call it answers.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who calls.
+    pub caller: Caller,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// The W3C trace context, written beside each change; empty without a trace.
+    pub traceparent: Arc<str>,
+}

@@ -1,0 +1,10 @@
+//! Who calls, what for, and how they prove it. Callers from outside bring a JWT to the gateway;
+//! inside, processes prove themselves to each other with a short-lived signed token.
+
+mod call;
+mod external;
+mod internal;
+
+pub use call::{Call, Caller, PURPOSE_HEADER, PURPOSES, Purpose};
+pub use external::{Authority, Jwks};
+pub use internal::{InternalKey, INTERNAL_AUDIENCE};

@@ -1,0 +1,132 @@
+//! Failures as data. A [`Reason`] is a constant, a [`Failure`] is a reason with what belongs to one
+//! occurrence, and here alone it becomes a `google.rpc.Status` with `ErrorInfo` (AIP-193).
+
+pub mod reason;
+
+use std::{fmt, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every `ErrorInfo` of this system.
+pub const DOMAIN: &str = "clientele";
+
+/// One way to fail: a code, a name that programs compare and a text that people read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The gRPC code.
+    pub code: Code,
+    /// The name in `ErrorInfo.reason`, in capitals.
+    pub name: &'static str,
+    /// A sentence for people, the same at each occurrence, so it never holds personal data.
+    pub text: &'static str,
+}
+
+/// One occurrence of a [`Reason`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    reason: Reason,
+    metadata: Vec<(&'static str, String)>,
+    violations: Vec<Violation>,
+    retry_after: Option<Duration>,
+}
+
+/// What is wrong with one field of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path: `profile.name.given_name`.
+    pub field: String,
+    /// What is wrong, without the value.
+    pub text: String,
+}
+
+/// Collects what is wrong with a request, so that a caller learns everything at once.
+#[derive(Debug, Default)]
+pub struct Violations(pub Vec<Violation>);
+
+impl Violations {
+    /// Adds one.
+    pub fn add(&mut self, field: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Violation { field: field.into(), text: text.into() });
+    }
+
+    /// `INVALID_FIELDS` when there is any.
+    pub fn into_result(self) -> Result<(), Failure> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(Failure { violations: self.0, ..reason::INVALID_FIELDS.into() })
+    }
+}
+
+impl Failure {
+    /// Adds a fact to the `ErrorInfo`: an id or a limit, never personal data.
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+
+    /// Tells the caller when to try again.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// `INVALID_FIELDS` with one violation.
+    pub fn invalid(field: impl Into<String>, text: impl Into<String>) -> Self {
+        let mut violations = Violations::default();
+        violations.add(field, text);
+        Self { violations: violations.0, ..reason::INVALID_FIELDS.into() }
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The violations as `field: text`, for results inside a batch.
+    pub fn invalid_fields(&self) -> Vec<String> {
+        self.violations.iter().map(|v| format!("{}: {}", v.field, v.text)).collect()
+    }
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self { reason, metadata: Vec::new(), violations: Vec::new(), retry_after: None }
+    }
+}
+
+impl From<Reason> for Status {
+    fn from(reason: Reason) -> Self {
+        Failure::from(reason).into()
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let Failure { reason, metadata, violations, retry_after } = failure;
+        let metadata: std::collections::HashMap<String, String> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason.name, DOMAIN, metadata);
+        for Violation { field, text } in violations {
+            details.add_bad_request_violation(field, text);
+        }
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        Status::with_error_details(reason.code, reason.text, details)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.name)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The reason's name in a status that came over the wire.
+pub fn reason_of(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
