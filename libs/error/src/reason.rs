@@ -61,6 +61,9 @@ pub const DEADLINE_EXCEEDED: Reason =
     reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "The deadline passed before there was an answer.");
 /// There is no such method here.
 pub const METHOD_NOT_FOUND: Reason = reason(Code::Unimplemented, "METHOD_NOT_FOUND", "There is no such method here.");
+/// The message is compressed in a way that is not understood here.
+pub const ENCODING_UNSUPPORTED: Reason =
+    reason(Code::Unimplemented, "ENCODING_UNSUPPORTED", "The message's compression is not understood here.");
 /// Too many calls are in flight.
 pub const OVERLOADED: Reason = reason(Code::ResourceExhausted, "OVERLOADED", "Too many calls are in flight.");
 /// No database connection became free in time.

@@ -1,0 +1,163 @@
+//! Postgres as the judge. [`Db::write`] runs a repeatable write in one transaction: the request's
+//! row, the customers' versions, the work, the changes, the reply.
+
+mod anchor;
+mod change;
+mod fault;
+mod migrate;
+mod page;
+mod request;
+mod token;
+mod transaction;
+
+pub use change::Change;
+pub use fault::{Constraint, Fault, Result};
+pub use migrate::migrate;
+pub use page::{Page, page_size};
+pub use request::{Claim, Key};
+pub use transaction::{Tx, Written};
+
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use aws_lc_rs::hmac;
+use client::Directory;
+use sqlx::{
+    ConnectOptions, Connection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::Instrument;
+use vault::{KeyRing, Vault};
+
+/// A service's database: its schema under its own role, its keys, and the way to profile, who
+/// knows which customers exist.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    service: &'static str,
+    pool: PgPool,
+    vault: Vault,
+    constraints: &'static [Constraint],
+    directory: Option<Directory>,
+    epoch: Arc<RwLock<[u8; 8]>>,
+    token_key: hmac::Key,
+    page_key: hmac::Key,
+}
+
+/// What a service brings to open its database.
+pub struct Settings {
+    /// The service's name; its schema has the same with `_` for `-`.
+    pub service: &'static str,
+    /// Where the database is, with the service's own role.
+    pub url: String,
+    /// The pool's size.
+    pub max_connections: u32,
+    /// The installation's keys.
+    pub keys: KeyRing,
+    /// Which constraint means which reason.
+    pub constraints: &'static [Constraint],
+    /// Profile, unless this is profile.
+    pub directory: Option<Directory>,
+    /// The service's migrations.
+    pub migrations: sqlx::migrate::Migrator,
+}
+
+impl Db {
+    /// Brings the schema up to date and opens the pool.
+    pub async fn open(settings: Settings) -> anyhow::Result<Self> {
+        let Settings { service, url, max_connections, keys, constraints, directory, migrations } = settings;
+        let schema = service.replace('-', "_");
+        let options: PgConnectOptions = url.parse()?;
+        let options = options
+            .application_name(service)
+            .options([
+                ("search_path", schema.as_str()),
+                ("statement_timeout", "30s"),
+                ("idle_in_transaction_session_timeout", "30s"),
+                // sqlx sets no keepalive, so a peer that died silently would keep its place in the
+                // pool; the server notices for both.
+                ("tcp_keepalives_idle", "30"),
+                ("tcp_keepalives_interval", "10"),
+                ("tcp_user_timeout", "60s"),
+            ])
+            .disable_statement_logging();
+        migrate(&options, &schema, migrations).await?;
+
+        let epoch = Arc::new(RwLock::new([0; 8]));
+        let seen = epoch.clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(Duration::from_secs(3))
+            .test_before_acquire(false)
+            // A failover or a restore ends the connections, so a new one is where to notice it.
+            .after_connect(move |connection, _| {
+                let seen = seen.clone();
+                Box::pin(async move {
+                    let epoch = token::epoch(connection).await?;
+                    *seen.write().expect("no holder panics") = epoch;
+                    Ok(())
+                })
+            })
+            // A call that goes away while its transaction begins leaves the connection inside it.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    if connection.is_in_transaction() {
+                        sqlx::raw_sql("rollback").execute(&mut *connection).await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_with(options)
+            .await?;
+        let vault = Vault::new(&keys, service);
+        let inner = Inner {
+            service,
+            pool,
+            token_key: vault.installation_key("consistency-token"),
+            page_key: vault.installation_key("page-token"),
+            vault,
+            constraints,
+            directory,
+            epoch,
+        };
+        let db = Self(Arc::new(inner));
+        tokio::spawn(request::purge(db.clone()));
+        Ok(db)
+    }
+
+    /// The pool, for reads.
+    pub fn pool(&self) -> &PgPool {
+        &self.0.pool
+    }
+
+    /// The service's keys.
+    pub fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// Waits for the queries in flight and closes the pool.
+    pub async fn close(&self) {
+        self.0.pool.close().await;
+    }
+}
+
+/// Runs one statement under a span that names it in OpenTelemetry's words. The summary is a verb
+/// and a table, such as `select profile.profiles`.
+pub async fn sql<T>(summary: &'static str, query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+    let span = tracing::info_span!(
+        "sql",
+        otel.name = summary,
+        otel.kind = "client",
+        db.system.name = "postgresql",
+        db.query.summary = summary,
+        otel.status_code = tracing::field::Empty,
+    );
+    let answer = query.instrument(span.clone()).await;
+    if answer.is_err() {
+        span.record("otel.status_code", "ERROR");
+    }
+    Ok(answer?)
+}

@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use access::PURPOSE_HEADER;
+use opentelemetry::propagation::Injector;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue, errors::InvalidMetadataValue},
+    service::Interceptor,
+};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// Adds to each call who calls, what for, until when, and within which trace.
+#[derive(Clone)]
+pub struct Credentials {
+    authorization: MetadataValue<Ascii>,
+    purpose: MetadataValue<Ascii>,
+    timeout: Duration,
+}
+
+impl Credentials {
+    pub(crate) fn new(bearer_token: &str, purpose: &str, timeout: Duration) -> Result<Self, InvalidMetadataValue> {
+        let mut authorization: MetadataValue<Ascii> = format!("Bearer {bearer_token}").parse()?;
+        authorization.set_sensitive(true);
+        Ok(Self { authorization, purpose: purpose.parse()?, timeout })
+    }
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if request.metadata().get("grpc-timeout").is_none() {
+            request.set_timeout(self.timeout);
+        }
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.authorization.clone());
+        metadata.insert(PURPOSE_HEADER, self.purpose.clone());
+        inject_trace(metadata);
+        Ok(request)
+    }
+}
+
+/// Writes the current span's context as W3C `traceparent`.
+pub(crate) fn inject_trace(metadata: &mut MetadataMap) {
+    let context = tracing::Span::current().context();
+    opentelemetry::global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&context, &mut Carrier(metadata));
+    });
+}
+
+struct Carrier<'a>(&'a mut MetadataMap);
+
+impl Injector for Carrier<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(key), Ok(value)) = (key.parse::<MetadataKey<Ascii>>(), value.parse()) {
+            self.0.insert(key, value);
+        }
+    }
+}

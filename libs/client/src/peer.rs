@@ -1,0 +1,81 @@
+use std::time::Instant;
+
+use access::{Call, InternalKey, PURPOSE_HEADER};
+use error::{Failure, reason};
+use proto::{
+    section::v1::{ResolveIdentifiersRequest, section_service_client::SectionServiceClient},
+    r#type::v1::Identifier,
+};
+use tonic::{Code, Request, Status, metadata::MetadataMap, transport::Channel};
+use uuid::Uuid;
+
+use crate::credentials::inject_trace;
+
+/// Another process of the installation, and the key that proves us to it.
+#[derive(Clone)]
+pub struct Peer {
+    /// Its channel, for calls that are passed through.
+    pub channel: Channel,
+    /// Its internal contract.
+    pub sections: SectionServiceClient<Channel>,
+    key: InternalKey,
+}
+
+impl Peer {
+    /// A peer behind a channel.
+    pub fn new(channel: Channel, key: InternalKey) -> Self {
+        let sections = SectionServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20);
+        Self { channel, sections, key }
+    }
+
+    /// A request on behalf of a caller, with what is left of the caller's time.
+    pub fn request<T>(&self, call: &Call, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(call.deadline.saturating_duration_since(Instant::now()));
+        self.sign(call, request.metadata_mut());
+        request
+    }
+
+    /// Puts our own credentials and trace in place of the caller's.
+    pub fn sign(&self, call: &Call, metadata: &mut MetadataMap) {
+        metadata.insert("authorization", self.key.authorization(&call.caller));
+        metadata.insert(PURPOSE_HEADER, call.caller.purpose.name().parse().expect("purposes are ASCII"));
+        inject_trace(metadata);
+    }
+}
+
+/// What a failed call to a peer means: nobody there, no time left, or the peer's own answer.
+pub(crate) fn unreachable(status: Status) -> Failure {
+    match status.code() {
+        Code::DeadlineExceeded | Code::Cancelled => reason::DEADLINE_EXCEEDED.into(),
+        _ => Failure::from(reason::SERVICE_UNAVAILABLE).retry_after(std::time::Duration::from_secs(1)),
+    }
+}
+
+/// Profile, as the other services see it: it knows which customers exist.
+#[derive(Clone)]
+pub struct Directory(Peer);
+
+impl Directory {
+    /// The directory behind a peer.
+    pub fn new(profile: Peer) -> Self {
+        Self(profile)
+    }
+
+    /// Those of the customers that do not exist. Never answered from a cache.
+    pub async fn unknown(&self, call: &Call, customers: &[Uuid]) -> Result<Vec<Uuid>, Failure> {
+        let mut unknown = Vec::new();
+        for customers in customers.chunks(250) {
+            let identifiers = customers
+                .iter()
+                .map(|id| Identifier { customer_id: id.to_string(), ..Default::default() })
+                .collect();
+            let request = self.0.request(call, ResolveIdentifiersRequest { identifiers });
+            let reply = self.0.sections.clone().resolve_identifiers(request).await.map_err(unreachable)?;
+            let known = reply.into_inner().resolutions;
+            let absent = customers.iter().zip(known).filter(|(_, found)| found.customer_ids.is_empty());
+            unknown.extend(absent.map(|(id, _)| *id));
+        }
+        Ok(unknown)
+    }
+}

@@ -1,0 +1,48 @@
+use access::Call;
+use error::{Failure, Violations, reason};
+use prost_protovalidate::Validate;
+use tonic::{Code, Request, Status};
+
+/// The first line of a handler: the call and its message, once every rule of the contract and every
+/// further check of the service holds. All violations are told at once.
+pub fn accept<T: Validate>(
+    request: Request<T>,
+    check: impl FnOnce(&T, &mut Violations),
+) -> Result<(Call, T), Status> {
+    let call = call(&request)?;
+    let message = request.into_inner();
+    validate(&message, check)?;
+    Ok((call, message))
+}
+
+/// Checks a message, for items of a batch or stream.
+pub fn validate<T: Validate>(message: &T, check: impl FnOnce(&T, &mut Violations)) -> Result<(), Failure> {
+    let mut violations = Violations::default();
+    if let Err(broken) = message.validate() {
+        for violation in broken.violations() {
+            let field = violation.field_path();
+            violations.add(if field.is_empty() { "." } else { field.as_str() }, violation.message());
+        }
+    }
+    check(message, &mut violations);
+    violations.into_result()
+}
+
+/// The call that the identity layer has put beside the request.
+pub fn call<T>(request: &Request<T>) -> Result<Call, Status> {
+    // Only a handler outside the layer stack could miss it.
+    request.extensions().get::<Call>().cloned().ok_or_else(|| reason::CREDENTIALS_MISSING.into())
+}
+
+/// The failure of an inbound stream with its reason: tonic answers oversize with `OUT_OF_RANGE` and
+/// broken frames with `INTERNAL`.
+pub fn stream_failure(status: Status) -> Status {
+    if error::reason_of(&status).is_some() {
+        return status;
+    }
+    match status.code() {
+        Code::OutOfRange => reason::MESSAGE_TOO_LARGE.into(),
+        Code::Internal => reason::MALFORMED_MESSAGE.into(),
+        _ => status,
+    }
+}

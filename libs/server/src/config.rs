@@ -1,0 +1,39 @@
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use figment::{Figment, providers::Env};
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// What a service with a schema is configured with. Each field is an environment variable with the
+/// prefix `CLIENTELE_`: `CLIENTELE_DATABASE_URL`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Where to listen: `0.0.0.0:50051`.
+    pub listen: SocketAddr,
+    /// The database, with the service's own role.
+    pub database_url: String,
+    /// The size of the connection pool; 10 unless said.
+    #[serde(default = "default_connections")]
+    pub database_connections: u32,
+    /// The file with the key ring of the installation.
+    pub key_ring_file: PathBuf,
+    /// The file with the secret by which the installation's processes know each other.
+    pub internal_key_file: PathBuf,
+    /// Where profile is, who knows which customers exist; profile itself needs none.
+    pub profile_url: Option<String>,
+    /// How long to answer `NOT_SERVING` before connections are closed, so that balancers notice; 0
+    /// unless said.
+    #[serde(default)]
+    pub drain_seconds: u64,
+}
+
+fn default_connections() -> u32 {
+    10
+}
+
+/// Reads a configuration from the environment. A missing or misspelt variable is named.
+pub fn config<C: DeserializeOwned>() -> anyhow::Result<C> {
+    let environment = Env::prefixed("CLIENTELE_").ignore(&["log"]);
+    Figment::new().merge(environment).extract().context("the configuration (environment CLIENTELE_…) does not hold")
+}

@@ -1,0 +1,58 @@
+use std::collections::BTreeMap;
+
+use access::Call;
+use error::{Failure, reason};
+use uuid::Uuid;
+
+use crate::{Db, Fault, Result, Tx, sql};
+
+impl Tx {
+    /// Raises a customer's version by one, which locks the customer in this service.
+    pub async fn raise(&mut self, customer: Uuid) -> Result<i64> {
+        let raised = self.raise_many(&BTreeMap::from([(customer, 1)])).await?;
+        Ok(raised[&customer])
+    }
+
+    /// Raises the versions of several customers by so many changes each, in ascending order of
+    /// their ids, and answers the new versions. A customer that is new to this service must exist.
+    pub async fn raise_many(&mut self, counts: &BTreeMap<Uuid, i64>) -> Result<BTreeMap<Uuid, i64>> {
+        let (ids, counts): (Vec<Uuid>, Vec<i64>) = counts.iter().map(|(id, count)| (*id, *count)).unzip();
+        let rows = sql(
+            "insert customers",
+            sqlx::query!(
+                r#"
+                insert into customers (customer_id, version)
+                select id, count from unnest($1::uuid[], $2::bigint[]) as raise (id, count) order by id
+                on conflict (customer_id) do update set version = customers.version + excluded.version
+                where customers.state = 'live'
+                returning customer_id, version, xmax = 0 as "fresh!"
+                "#,
+                &ids,
+                &counts
+            )
+            .fetch_all(self.sql()),
+        )
+        .await?;
+        if rows.len() < ids.len() {
+            return Err(reason::CUSTOMER_NOT_FOUND.into());
+        }
+        let fresh = rows.iter().filter(|row| row.fresh && !self.vouched.contains(&row.customer_id));
+        let fresh: Vec<Uuid> = fresh.map(|row| row.customer_id).collect();
+        if self.db.0.directory.is_some() && !fresh.is_empty() {
+            return Err(Fault::Unanchored(fresh));
+        }
+        self.owner = self.owner.or(ids.first().copied());
+        Ok(rows.into_iter().map(|row| (row.customer_id, row.version)).collect())
+    }
+}
+
+impl Db {
+    /// Asks profile whether these customers exist: `CUSTOMER_NOT_FOUND` unless all do.
+    pub(crate) async fn vouch(&self, call: &Call, ids: &[Uuid]) -> Result<()> {
+        let Some(directory) = &self.0.directory else { return Ok(()) };
+        match directory.unknown(call, ids).await?.first() {
+            None => Ok(()),
+            Some(id) => Err(Failure::from(reason::CUSTOMER_NOT_FOUND).with("customer_id", id.to_string()).into()),
+        }
+    }
+}

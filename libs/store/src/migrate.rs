@@ -1,0 +1,29 @@
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::{ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+
+/// Brings a schema up to date: first what every service has, then what is its own.
+///
+/// sqlx's own lock is one for the whole database and a failed migration never releases it, so
+/// another schema would wait for ever. This lock is one per schema and dies with its connection.
+pub async fn migrate(options: &PgConnectOptions, schema: &str, own: Migrator) -> anyhow::Result<()> {
+    let mut connection = options.connect().await.context("the database cannot be reached")?;
+    let migrated = locked(&mut connection, schema, own).await;
+    connection.close().await?;
+    migrated.with_context(|| format!("the schema {schema} could not be migrated"))
+}
+
+async fn locked(connection: &mut PgConnection, schema: &str, own: Migrator) -> anyhow::Result<()> {
+    let lock = || {
+        sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtextextended('migrate ' || $1, 0)) as "held!""#, schema)
+    };
+    while !lock().fetch_one(&mut *connection).await? {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for (mut migrator, table) in [(sqlx::migrate!(), "base_migrations"), (own, "migrations")] {
+        migrator.set_locking(false).dangerous_set_table_name(table);
+        migrator.run(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+use std::collections::BTreeMap;
+
+use aws_lc_rs::{digest, hmac};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use error::reason;
+use proto::r#type::v1::Consistency;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{Db, Fault, Result, Tx, sql};
+
+const FORMAT: u8 = 1;
+const MAC: usize = 16;
+
+/// What a consistency token says: in this life of the database, this service had given this
+/// customer this version.
+struct Token {
+    epoch: [u8; 8],
+    service: String,
+    customer: Uuid,
+    version: i64,
+}
+
+impl Tx {
+    /// Names the write that gave the customer this version.
+    pub fn token(&self, customer: Uuid, version: i64) -> String {
+        let inner = &self.db.0;
+        let epoch = *inner.epoch.read().expect("no holder panics");
+        Token { epoch, service: inner.service.to_owned(), customer, version }.encode(&inner.token_key)
+    }
+}
+
+impl Db {
+    /// Answers once this database has seen every write that the tokens of this service name, or
+    /// `CONSISTENCY_TOKEN_EXPIRED` when it never will.
+    pub async fn require(&self, consistency: Option<&Consistency>) -> Result<()> {
+        let required = self.required(consistency)?;
+        if required.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<Uuid> = required.keys().copied().collect();
+        let versions = sql(
+            "select customers",
+            sqlx::query!("select customer_id, version from customers where customer_id = any ($1)", &ids)
+                .fetch_all(self.pool()),
+        )
+        .await?;
+        let versions: BTreeMap<Uuid, i64> = versions.into_iter().map(|row| (row.customer_id, row.version)).collect();
+        let met = required.iter().all(|(id, version)| versions.get(id).is_some_and(|have| have >= version));
+        if met { Ok(()) } else { Err(reason::CONSISTENCY_TOKEN_EXPIRED.into()) }
+    }
+
+    /// The version that each customer must have at least. A token of another life of the database
+    /// asks for what can never be.
+    pub fn required(&self, consistency: Option<&Consistency>) -> Result<BTreeMap<Uuid, i64>> {
+        let tokens = consistency.map(|c| c.consistency_tokens.as_slice()).unwrap_or_default();
+        let epoch = *self.0.epoch.read().expect("no holder panics");
+        let mut required = BTreeMap::new();
+        for token in tokens {
+            let token = Token::decode(token, &self.0.token_key)
+                .ok_or_else(|| Fault::from(reason::CONSISTENCY_TOKEN_INVALID))?;
+            if token.service == self.0.service {
+                let version = if token.epoch == epoch { token.version } else { i64::MAX };
+                let highest = required.entry(token.customer).or_insert(version);
+                *highest = version.max(*highest);
+            }
+        }
+        Ok(required)
+    }
+}
+
+impl Token {
+    fn encode(&self, key: &hmac::Key) -> String {
+        let mut bytes = vec![FORMAT];
+        bytes.extend(self.epoch);
+        bytes.extend(self.customer.as_bytes());
+        bytes.extend(self.version.to_be_bytes());
+        bytes.extend(self.service.as_bytes());
+        let mac = hmac::sign(key, &bytes);
+        bytes.extend(&mac.as_ref()[..MAC]);
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn decode(text: &str, key: &hmac::Key) -> Option<Self> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (body, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC)?)?;
+        let expected = hmac::sign(key, body);
+        aws_lc_rs::constant_time::verify_slices_are_equal(&expected.as_ref()[..MAC], mac).ok()?;
+        let (&FORMAT, body) = body.split_first()? else { return None };
+        let (epoch, body) = body.split_first_chunk()?;
+        let (customer, body) = body.split_first_chunk()?;
+        let (version, service) = body.split_first_chunk()?;
+        Some(Self {
+            epoch: *epoch,
+            service: String::from_utf8(service.to_vec()).ok()?,
+            customer: Uuid::from_bytes(*customer),
+            version: i64::from_be_bytes(*version),
+        })
+    }
+}
+
+/// The life of the database: another cluster, a promoted standby and a restore each begin a new one.
+pub(crate) async fn epoch(connection: &mut PgConnection) -> sqlx::Result<[u8; 8]> {
+    let row = sqlx::query!(
+        r#"
+        select system_identifier::text || ' ' || timeline_id || ' ' || epoch as "life!"
+        from pg_control_system(), pg_control_checkpoint(), feed
+        "#
+    )
+    .fetch_one(connection)
+    .await?;
+    let hash = digest::digest(&digest::SHA256, row.life.as_bytes());
+    Ok(*hash.as_ref().first_chunk().expect("SHA-256 is 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_was_altered_is_none_of_ours() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
+        let token = Token { epoch: [1; 8], service: "loyalty".into(), customer: Uuid::now_v7(), version: 7 };
+        let text = token.encode(&key);
+        assert_eq!(Token::decode(&text, &key).unwrap().version, 7);
+        let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&text).unwrap();
+        for i in 0..bytes.len() {
+            bytes[i] ^= 1;
+            assert!(Token::decode(&BASE64_URL_SAFE_NO_PAD.encode(&bytes), &key).is_none());
+            bytes[i] ^= 1;
+            assert!(Token::decode(&BASE64_URL_SAFE_NO_PAD.encode(&bytes[..i]), &key).is_none());
+        }
+    }
+}

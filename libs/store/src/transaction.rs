@@ -1,0 +1,140 @@
+use std::{sync::Arc, time::Instant};
+
+use access::Call;
+use error::reason;
+use futures_util::future::BoxFuture;
+use prost::Message;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use tracing::Instrument;
+use uuid::Uuid;
+use vault::Vault;
+
+use crate::{Claim, Db, Fault, Key, Result};
+
+/// A transaction under way.
+pub struct Tx {
+    transaction: Transaction<'static, Postgres>,
+    pub(crate) db: Db,
+    pub(crate) call: Call,
+    /// Customers that profile has vouched for in this write.
+    pub(crate) vouched: Vec<Uuid>,
+    /// The customer whose erasure deletes the stored reply.
+    pub(crate) owner: Option<Uuid>,
+}
+
+/// The reply of a repeatable write.
+pub struct Written<T> {
+    /// The reply, the same for every repetition.
+    pub reply: T,
+    /// Whether it was written by an earlier call.
+    pub replayed: bool,
+}
+
+impl<T> From<Written<T>> for tonic::Response<T> {
+    fn from(written: Written<T>) -> Self {
+        let mut response = tonic::Response::new(written.reply);
+        if written.replayed {
+            let value = tonic::metadata::MetadataValue::from_static("true");
+            response.metadata_mut().insert("clientele-replayed", value);
+        }
+        response
+    }
+}
+
+impl Db {
+    /// Runs a write that is repeatable by its key: a second call gets the first one's reply.
+    pub async fn write<T, W>(&self, call: &Call, key: Key, work: W) -> Result<Written<T>>
+    where
+        T: Message + Default + Send + 'static,
+        W: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        self.transact(call, move |tx| {
+            let work = work.clone();
+            Box::pin(async move {
+                match tx.claim(key.method, &[key]).await?.remove(0) {
+                    Claim::Replay(reply) => Ok(Written { reply: T::decode(reply.as_slice())?, replayed: true }),
+                    Claim::Reused => Err(reason::REQUEST_ID_REUSED.into()),
+                    Claim::Fresh => {
+                        let reply = work(tx).await?;
+                        tx.settle(key.method, &[(key.request_id, reply.encode_to_vec(), tx.owner)]).await?;
+                        Ok(Written { reply, replayed: false })
+                    }
+                }
+            })
+        })
+        .await
+    }
+
+    /// Runs a transaction that is repeatable by itself. It runs in a task of its own, so a caller
+    /// that goes away never leaves it half done, and once more when it met another one.
+    pub async fn transact<T, W>(&self, call: &Call, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+    {
+        let (db, call) = (self.clone(), call.clone());
+        let attempts = async move {
+            let mut vouched = Vec::new();
+            let mut retried = false;
+            loop {
+                match db.attempt(&call, &vouched, &work).await {
+                    Err(Fault::Unanchored(ids)) if vouched.is_empty() => {
+                        db.vouch(&call, &ids).await?;
+                        vouched = ids;
+                    }
+                    // A customer anchored by another write since needs no voucher; a new one does.
+                    Err(Fault::Unanchored(ids)) if ids.iter().any(|id| !vouched.contains(id)) => {
+                        db.vouch(&call, &ids).await?;
+                        vouched.extend(ids);
+                    }
+                    Err(fault) if fault.is_transient() && !retried => retried = true,
+                    done => return done.map_err(|fault| fault.judge(db.0.constraints)),
+                }
+            }
+        };
+        match tokio::spawn(attempts.in_current_span()).await {
+            Ok(done) => done,
+            Err(_) => {
+                tracing::error!("a transaction panicked");
+                Err(reason::INTERNAL_ERROR.into())
+            }
+        }
+    }
+
+    async fn attempt<T, W>(&self, call: &Call, vouched: &[Uuid], work: &W) -> Result<T>
+    where
+        W: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>>,
+    {
+        let left = call.deadline.saturating_duration_since(Instant::now()).as_millis();
+        if left == 0 {
+            return Err(reason::DEADLINE_EXCEEDED.into());
+        }
+        // The number is ours, so the text is safe.
+        let begin = AssertSqlSafe(format!("begin; set local statement_timeout = {}", left.min(30_000)));
+        #[expect(clippy::disallowed_methods, reason = "this is the one place, and it runs in a task of its own")]
+        let transaction = self.pool().begin_with(begin).await?;
+        let mut tx =
+            Tx { transaction, db: self.clone(), call: call.clone(), vouched: vouched.to_vec(), owner: None };
+        let done = work(&mut tx).await?;
+        tx.transaction.commit().await?;
+        Ok(done)
+    }
+}
+
+impl Tx {
+    /// The connection, for statements.
+    pub fn sql(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// The service's keys.
+    pub fn vault(&self) -> &Vault {
+        self.db.vault()
+    }
+
+    /// Who writes.
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+}
