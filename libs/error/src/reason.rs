@@ -33,9 +33,6 @@ pub const CONSISTENCY_TOKEN_INVALID: Reason =
 /// The write that a token names is not in this database, which was restored.
 pub const CONSISTENCY_TOKEN_EXPIRED: Reason =
     reason(Code::OutOfRange, "CONSISTENCY_TOKEN_EXPIRED", "The write that a consistency token names is not in this database.");
-/// This service does not know identifiers of that kind.
-pub const IDENTIFIER_NOT_OWNED: Reason =
-    reason(Code::InvalidArgument, "IDENTIFIER_NOT_OWNED", "Identifiers of this kind belong to another service.");
 
 /// No credentials came with the call.
 pub const CREDENTIALS_MISSING: Reason =

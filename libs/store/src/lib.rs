@@ -7,15 +7,19 @@ mod fault;
 mod migrate;
 mod page;
 mod request;
+mod section;
 mod token;
 mod transaction;
+mod value;
 
 pub use change::Change;
 pub use fault::{Constraint, Fault, Result};
 pub use migrate::migrate;
 pub use page::{Page, page_size};
 pub use request::{Claim, Key};
+pub use section::Body;
 pub use transaction::{Tx, Written};
+pub use value::{check_time, time, timestamp, uuid};
 
 use std::{
     sync::{Arc, RwLock},

@@ -1,0 +1,55 @@
+//! Profile owns who a customer is, and with it which customers exist: the other services ask it
+//! before they write about someone new. It never knows how to reach a customer or what was bought.
+
+mod reason;
+mod request;
+mod section;
+mod service;
+mod store;
+
+use std::time::Duration;
+
+use ::store::{Db, Settings};
+use access::InternalKey;
+use proto::{
+    profile::v1::profile_service_server::{self, ProfileServiceServer},
+    section::v1::section_service_server::{self, SectionServiceServer},
+};
+use server::{Gate, ServiceConfig, Serving};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use vault::KeyRing;
+
+use crate::{service::Service, store::Store};
+
+/// The service's one name.
+pub const NAME: &str = "profile";
+
+/// Serves until `stop`.
+pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let key = InternalKey::read(NAME, &config.internal_key_file)?;
+    let db = Db::open(Settings {
+        service: NAME,
+        url: config.database_url,
+        max_connections: config.database_connections,
+        keys: KeyRing::read(&config.key_ring_file)?,
+        constraints: reason::CONSTRAINTS,
+        directory: None,
+        migrations: sqlx::migrate!(),
+    })
+    .await?;
+    let service = Service { store: Store { db: db.clone() } };
+    let routes = Routes::new(ProfileServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
+    server::serve(Serving {
+        names: vec![profile_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
+        routes,
+        gate: Gate::Internal(key),
+        listener,
+        stop,
+        drain: Duration::from_secs(config.drain_seconds),
+    })
+    .await?;
+    db.close().await;
+    Ok(())
+}

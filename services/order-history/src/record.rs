@@ -1,0 +1,250 @@
+//! Recording orders: set-wise when all goes well, and one by one when any is refused, so that each
+//! order's failure is its own.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use access::Call;
+use error::Failure;
+use futures_util::{Stream, StreamExt, stream};
+use proto::order_history::v1::*;
+use prost::Message;
+use serde_json::json;
+use server::{stream_failure, validate};
+use store::{Change, Fault, Tx, time, uuid};
+use tonic::{Status, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    reason, request,
+    store::{NewOrder, Store, Stored},
+    summary::Summary,
+};
+
+/// So many orders are recorded in one transaction; with as many read ahead, at most 1,000 items of
+/// a stream are unacknowledged.
+const CHUNK: usize = 500;
+
+/// What recording an order did.
+#[derive(Clone)]
+pub struct Recorded {
+    pub order_id: Uuid,
+    pub revision: i32,
+    pub outcome: RecordOutcome,
+    pub consistency_token: String,
+}
+
+/// Records one order that was validated.
+pub async fn one(store: &Store, call: &Call, order: Order) -> Result<Recorded, Failure> {
+    let order = NewOrder::new(store, order).map_err(Fault::into_failure)?;
+    let orders = Arc::new(vec![order]);
+    match recorded(store, call, &orders).await {
+        // Another call recorded the same number meanwhile; now it is there to be compared with.
+        Err(Fault::Refused(failure)) if failure.reason() == reason::WRITE_CONFLICT => {
+            recorded(store, call, &orders).await
+        }
+        done => done,
+    }
+    .map(|mut results| results.remove(0))
+    .map_err(Fault::into_failure)
+}
+
+/// Records orders, each with a result of its own, in their order. Of the same number twice the
+/// second is compared with the first.
+pub async fn many(store: &Store, call: &Call, orders: Vec<Order>) -> Vec<Result<Recorded, Failure>> {
+    let mut results: Vec<Option<Result<Recorded, Failure>>> = vec![None; orders.len()];
+    let mut set = Vec::new();
+    let mut later = Vec::new();
+    let mut numbers = HashSet::new();
+    for (i, order) in orders.into_iter().enumerate() {
+        if let Err(failure) = validate(&order, request::order) {
+            results[i] = Some(Err(failure));
+        } else if numbers.insert((order.source.clone(), order.number.clone())) {
+            set.push((i, order));
+        } else {
+            later.push((i, order));
+        }
+    }
+    let new: Result<Vec<NewOrder>, Fault> = set.iter().map(|(_, o)| NewOrder::new(store, o.clone())).collect();
+    let done = match new {
+        Ok(new) if !new.is_empty() => recorded(store, call, &Arc::new(new)).await,
+        Ok(_) => Ok(Vec::new()),
+        Err(fault) => Err(fault),
+    };
+    match done {
+        Ok(done) => set.iter().zip(done).for_each(|((i, _), recorded)| results[*i] = Some(Ok(recorded))),
+        Err(Fault::Refused(_)) => later.splice(0..0, set).for_each(drop),
+        Err(fault) => {
+            let failure = fault.into_failure();
+            set.iter().for_each(|(i, _)| results[*i] = Some(Err(failure.clone())));
+        }
+    }
+    for (i, order) in later {
+        results[i] = Some(one(store, call, order).await);
+    }
+    results.into_iter().map(|result| result.expect("every order was recorded or refused")).collect()
+}
+
+/// Acknowledges the orders of a stream as they are committed, in the order of arrival. While one
+/// chunk is written the next is read, and no more.
+pub fn stream(
+    store: Store,
+    call: Call,
+    inbound: Streaming<RecordOrdersRequest>,
+) -> impl Stream<Item = Result<RecordOrdersResponse, Status>> + Send {
+    let chunks = inbound.ready_chunks(CHUNK);
+    chunks.then(move |chunk| {
+        let (store, call) = (store.clone(), call.clone());
+        async move { stream::iter(acknowledge(&store, &call, chunk).await) }
+    })
+    .flatten()
+}
+
+async fn acknowledge(
+    store: &Store,
+    call: &Call,
+    chunk: Vec<Result<RecordOrdersRequest, Status>>,
+) -> Vec<Result<RecordOrdersResponse, Status>> {
+    let mut broken = None;
+    let mut sequences = Vec::with_capacity(chunk.len());
+    let mut orders = Vec::with_capacity(chunk.len());
+    for item in chunk {
+        match item {
+            Ok(item) => {
+                sequences.push(item.sequence);
+                orders.push(item.order.unwrap_or_default());
+            }
+            Err(status) => broken = Some(stream_failure(status)),
+        }
+    }
+    let results = many(store, call, orders).await;
+    let acknowledged = sequences.into_iter().zip(results);
+    let mut replies: Vec<_> = acknowledged
+        .map(|(sequence, done)| Ok(RecordOrdersResponse { sequence, result: Some(result(done)) }))
+        .collect();
+    replies.extend(broken.map(Err));
+    replies
+}
+
+/// A result as a batch or stream shows it.
+pub fn result(done: Result<Recorded, Failure>) -> RecordOrderResult {
+    match done {
+        Ok(recorded) => RecordOrderResult {
+            order_id: recorded.order_id.to_string(),
+            revision: recorded.revision,
+            outcome: recorded.outcome.into(),
+            consistency_token: recorded.consistency_token,
+            ..Default::default()
+        },
+        Err(failure) => RecordOrderResult {
+            failure: failure.reason().name.to_owned(),
+            invalid_fields: failure.invalid_fields(),
+            ..Default::default()
+        },
+    }
+}
+
+async fn recorded(store: &Store, call: &Call, orders: &Arc<Vec<NewOrder>>) -> Result<Vec<Recorded>, Fault> {
+    let orders = orders.clone();
+    store
+        .db
+        .transact(call, move |tx| {
+            let orders = orders.clone();
+            Box::pin(async move { record(tx, &orders).await })
+        })
+        .await
+}
+
+/// One transaction over orders with distinct numbers: customers first, in ascending order, then
+/// the rest.
+async fn record(tx: &mut Tx, orders: &[NewOrder]) -> Result<Vec<Recorded>, Fault> {
+    let stored = Stored::select(tx, orders).await?;
+    let mut counts = BTreeMap::new();
+    for order in orders {
+        match stored.get(&order.key()) {
+            Some(stored) if stored.customer_id != order.customer_id => {
+                return Err(reason::ORDER_OF_ANOTHER_CUSTOMER.into());
+            }
+            Some(stored) if stored.content == order.content => (),
+            _ => *counts.entry(order.customer_id).or_insert(0) += 1,
+        }
+    }
+    let mut versions = if counts.is_empty() { BTreeMap::new() } else { tx.raise_many(&counts).await? };
+    // The first change of a customer gets the first of the versions that were raised.
+    versions.iter_mut().for_each(|(id, version)| *version -= counts[id]);
+
+    let new: Vec<&NewOrder> = orders.iter().filter(|order| !stored.contains_key(&order.key())).collect();
+    Store::orders_insert(tx, &new).await?;
+    Store::summaries_add(tx, &summaries(&new)).await?;
+
+    let mut changes = Vec::new();
+    let mut results = Vec::with_capacity(orders.len());
+    for order in orders {
+        let before = stored.get(&order.key());
+        if let Some(stored) = before.filter(|stored| stored.content == order.content) {
+            results.push(Recorded {
+                order_id: stored.order_id,
+                revision: stored.revision,
+                outcome: RecordOutcome::Unchanged,
+                consistency_token: tx.token(order.customer_id, stored.customer_version),
+            });
+            continue;
+        }
+        let version = versions.get_mut(&order.customer_id).ok_or(reason::WRITE_CONFLICT)?;
+        *version += 1;
+        let (order_id, revision, outcome, kind) = match before {
+            None => (order.order_id, 1, RecordOutcome::Created, "order.recorded"),
+            Some(stored) => {
+                Store::order_revise(tx, stored, order).await?;
+                (stored.order_id, stored.revision + 1, RecordOutcome::Revised, "order.revised")
+            }
+        };
+        let message = &order.order;
+        let payload = json!({
+            "order_id": order_id, "revision": revision, "state": message.state().as_str_name(),
+            "currency": message.currency_code, "total_minor": message.total_minor, "placed_at": order.placed_at,
+        });
+        changes.push(Change { customer_id: order.customer_id, version: *version, resource: "order", kind, payload });
+        let consistency_token = tx.token(order.customer_id, *version);
+        results.push(Recorded { order_id, revision, outcome, consistency_token });
+    }
+    if !changes.is_empty() {
+        tx.changes(changes).await?;
+    }
+    Ok(results)
+}
+
+fn summaries(orders: &[&NewOrder]) -> BTreeMap<(Uuid, String), Summary> {
+    let mut sums: BTreeMap<(Uuid, String), Summary> = BTreeMap::new();
+    for order in orders {
+        let Some(summary) = Summary::of(&order.order, order.placed_at) else { continue };
+        sums.entry((order.customer_id, summary.currency.clone()))
+            .and_modify(|sum| sum.add(&summary))
+            .or_insert(summary);
+    }
+    sums
+}
+
+impl NewOrder {
+    /// Prepares a valid order: its ids, its time, and the keyed hash of what it says.
+    pub fn new(store: &Store, order: Order) -> Result<Self, Fault> {
+        let content = store.db.vault().index("orders.content", &order.encode_to_vec()).to_vec();
+        Ok(Self {
+            order_id: Uuid::now_v7(),
+            customer_id: uuid(&order.customer_id)?,
+            content,
+            placed_at: time(order.placed_time).ok_or_else(|| Failure::invalid("placed_time", "is not a time"))?,
+            order,
+        })
+    }
+
+    /// The natural key.
+    pub fn key(&self) -> (String, String) {
+        (self.order.source.clone(), self.order.number.clone())
+    }
+}
+
+/// Orders that are stored already, by natural key.
+pub type StoredOrders = HashMap<(String, String), Stored>;

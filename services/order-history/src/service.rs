@@ -1,0 +1,91 @@
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt};
+use proto::{
+    order_history::v1::{order_history_service_server::OrderHistoryService, *},
+    section::v1::{section_service_server::SectionService, *},
+};
+use server::accept;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{record, request, section, store::Store};
+
+/// The RPCs of order-history.
+#[derive(Clone)]
+pub struct Service {
+    pub store: Store,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl OrderHistoryService for Service {
+    async fn record_order(&self, request: Request<RecordOrderRequest>) -> Reply<RecordOrderResponse> {
+        let (call, message) = accept(request, request::record)?;
+        let order = message.order.unwrap_or_default();
+        let recorded = record::one(&self.store, &call, order).await.map_err(Status::from)?;
+        Ok(Response::new(RecordOrderResponse {
+            order_id: recorded.order_id.to_string(),
+            revision: recorded.revision,
+            outcome: recorded.outcome.into(),
+            consistency_token: recorded.consistency_token,
+        }))
+    }
+
+    async fn batch_record_orders(&self, request: Request<BatchRecordOrdersRequest>) -> Reply<BatchRecordOrdersResponse> {
+        let call = server::call(&request)?;
+        let message = request.into_inner();
+        let mut violations = Default::default();
+        request::batch_size(&message, &mut violations);
+        violations.into_result()?;
+        let results = record::many(&self.store, &call, message.orders).await;
+        Ok(Response::new(BatchRecordOrdersResponse { results: results.into_iter().map(record::result).collect() }))
+    }
+
+    type RecordOrdersStream = Pin<Box<dyn Stream<Item = Result<RecordOrdersResponse, Status>> + Send>>;
+
+    async fn record_orders(&self, request: Request<Streaming<RecordOrdersRequest>>) -> Reply<Self::RecordOrdersStream> {
+        let call = server::call(&request)?;
+        Ok(Response::new(record::stream(self.store.clone(), call, request.into_inner()).boxed()))
+    }
+
+    async fn get_order(&self, request: Request<GetOrderRequest>) -> Reply<GetOrderResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let order = self.store.order_get(&message).await?;
+        Ok(Response::new(GetOrderResponse { order: Some(order) }))
+    }
+
+    async fn list_orders(&self, request: Request<ListOrdersRequest>) -> Reply<ListOrdersResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let page = self.store.order_list(&message).await?;
+        Ok(Response::new(ListOrdersResponse { orders: page.items, next_page_token: page.next_page_token }))
+    }
+
+    async fn get_order_summary(&self, request: Request<GetOrderSummaryRequest>) -> Reply<GetOrderSummaryResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let summaries = self.store.summary_get(&message).await?;
+        Ok(Response::new(GetOrderSummaryResponse { summaries }))
+    }
+
+    async fn record_return(&self, request: Request<RecordReturnRequest>) -> Reply<RecordReturnResponse> {
+        let (call, message) = accept(request, request::record_return)?;
+        Ok(self.store.return_record(&call, message).await?.into())
+    }
+}
+
+#[tonic::async_trait]
+impl SectionService for Service {
+    async fn batch_get_sections(&self, request: Request<BatchGetSectionsRequest>) -> Reply<BatchGetSectionsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(section::batch_get(&self.store, &message).await?))
+    }
+
+    async fn resolve_identifiers(
+        &self,
+        request: Request<ResolveIdentifiersRequest>,
+    ) -> Reply<ResolveIdentifiersResponse> {
+        let (_, message) = accept(request, request::resolve)?;
+        let resolutions = self.store.identifier_resolve(&message.identifiers).await?;
+        Ok(Response::new(ResolveIdentifiersResponse { resolutions }))
+    }
+}

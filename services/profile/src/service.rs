@@ -1,0 +1,87 @@
+use proto::{
+    profile::v1::{profile_service_server::ProfileService, *},
+    section::v1::{section_service_server::SectionService, *},
+};
+use server::accept;
+use tonic::{Request, Response, Status};
+
+use crate::{request, section, store::Store};
+
+/// The RPCs of profile.
+#[derive(Clone)]
+pub struct Service {
+    pub store: Store,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl ProfileService for Service {
+    async fn create_profile(&self, request: Request<CreateProfileRequest>) -> Reply<CreateProfileResponse> {
+        let (call, message) = accept(request, request::create)?;
+        Ok(self.store.profile_create(&call, message).await?.into())
+    }
+
+    async fn get_profile(&self, request: Request<GetProfileRequest>) -> Reply<GetProfileResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let profile = self.store.profile_get(&message).await?;
+        Ok(Response::new(GetProfileResponse { profile: Some(profile) }))
+    }
+
+    async fn batch_get_profiles(&self, request: Request<BatchGetProfilesRequest>) -> Reply<BatchGetProfilesResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let results = self.store.profile_batch_get(&message).await?;
+        Ok(Response::new(BatchGetProfilesResponse { results }))
+    }
+
+    async fn update_profile(&self, request: Request<UpdateProfileRequest>) -> Reply<UpdateProfileResponse> {
+        let (call, message) = accept(request, request::update)?;
+        Ok(self.store.profile_update(&call, message).await?.into())
+    }
+
+    async fn list_profiles(&self, request: Request<ListProfilesRequest>) -> Reply<ListProfilesResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let page = self.store.profile_list(&message).await?;
+        Ok(Response::new(ListProfilesResponse { profiles: page.items, next_page_token: page.next_page_token }))
+    }
+
+    async fn add_external_id(&self, request: Request<AddExternalIdRequest>) -> Reply<AddExternalIdResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.external_id_add(&call, message).await?.into())
+    }
+
+    async fn remove_external_id(&self, request: Request<RemoveExternalIdRequest>) -> Reply<RemoveExternalIdResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.external_id_remove(&call, message).await?.into())
+    }
+
+    async fn resolve_external_ids(
+        &self,
+        request: Request<ResolveExternalIdsRequest>,
+    ) -> Reply<ResolveExternalIdsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let found = self.store.external_id_resolve(&message.external_ids).await?;
+        let results = found
+            .into_iter()
+            .map(|id| ResolveExternalIdsResult { customer_id: id.map(|id| id.to_string()).unwrap_or_default() })
+            .collect();
+        Ok(Response::new(ResolveExternalIdsResponse { results }))
+    }
+}
+
+#[tonic::async_trait]
+impl SectionService for Service {
+    async fn batch_get_sections(&self, request: Request<BatchGetSectionsRequest>) -> Reply<BatchGetSectionsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(section::batch_get(&self.store, &message).await?))
+    }
+
+    async fn resolve_identifiers(
+        &self,
+        request: Request<ResolveIdentifiersRequest>,
+    ) -> Reply<ResolveIdentifiersResponse> {
+        let (_, message) = accept(request, request::resolve)?;
+        let resolutions = self.store.identifier_resolve(&message.identifiers).await?;
+        Ok(Response::new(ResolveIdentifiersResponse { resolutions }))
+    }
+}
