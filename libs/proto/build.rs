@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".clientele.section.v1.Section.body")
         // A message may hold personal data, so none can be printed by accident.
         .skip_debug(["."])
+        .enum_attribute(".", "#[derive(Debug)]")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -1,0 +1,35 @@
+use std::collections::HashMap;
+
+use chrono::Utc;
+use prost::Message;
+use proto::{
+    loyalty::v1::{LoyaltySection, Membership},
+    section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse},
+};
+use store::{Body, Result, uuid};
+
+use crate::{ledger, store::Store};
+
+/// A section shows so many memberships.
+const MEMBERSHIPS: usize = 10;
+
+/// The sections of up to 256 customers, by one query. They hold until the next points expire.
+pub async fn batch_get(store: &Store, request: &BatchGetSectionsRequest) -> Result<BatchGetSectionsResponse> {
+    let as_of = Utc::now();
+    let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
+    let mut bodies = HashMap::new();
+    for row in store.section_rows(&ids).await? {
+        let mut section =
+            LoyaltySection { total_size: row.members.0.len() as i32, ..Default::default() };
+        let mut valid_until = None;
+        for member in row.members.0.into_iter().take(MEMBERSHIPS) {
+            let (member, mut lots) = member.open();
+            ledger::sort(&mut lots);
+            valid_until = [valid_until, ledger::next_expiry(&lots, as_of)].into_iter().flatten().min();
+            let balance = Some(crate::store::balance(&lots, as_of));
+            section.memberships.push(Membership { member: Some(member), balance });
+        }
+        bodies.insert(row.customer_id, Body { version: row.version, valid_until, body: section.encode_to_vec() });
+    }
+    store.db.sections(request, as_of, bodies)
+}
