@@ -1,0 +1,81 @@
+//! What the contract's rules cannot say: whether a value is an address or a number.
+
+use error::Violations;
+use proto::{
+    contact::v1::*,
+    section::v1::ResolveIdentifiersRequest,
+    r#type::v1::Identifier,
+};
+
+use crate::normalize;
+
+pub fn add(request: &AddContactPointRequest, violations: &mut Violations) {
+    if let Some(point) = &request.contact_point {
+        value(point, violations);
+    }
+}
+
+pub fn update(request: &UpdateContactPointRequest, violations: &mut Violations) {
+    let (Some(point), Some(mask)) = (&request.contact_point, &request.update_mask) else { return };
+    if mask.paths.is_empty() {
+        violations.add("update_mask", "must name at least one field");
+    }
+    if changes_value(request) {
+        value(point, violations);
+    }
+    for path in &mask.paths {
+        let given = match path.as_str() {
+            "label" => true,
+            "email" => point.email.is_some(),
+            "phone" => point.phone.is_some(),
+            "postal_address" => point.postal_address.is_some(),
+            "social_handle" => point.social_handle.is_some(),
+            _ => {
+                violations.add("update_mask", "names a field that cannot be changed here");
+                continue;
+            }
+        };
+        if !given {
+            violations.add(format!("contact_point.{path}"), "is named by the mask and must be given");
+        }
+    }
+}
+
+/// Whether an update changes more than the label.
+pub fn changes_value(request: &UpdateContactPointRequest) -> bool {
+    request.update_mask.iter().flat_map(|mask| &mask.paths).any(|path| path != "label")
+}
+
+/// Only malformed identifiers are refused: what nobody could have is simply not found.
+pub fn resolve(request: &ResolveIdentifiersRequest, violations: &mut Violations) {
+    for (i, identifier) in request.identifiers.iter().enumerate() {
+        match contact_value(identifier) {
+            None => violations.add(format!("identifiers[{i}]"), "is of a kind that contact does not know"),
+            Some(value) => {
+                if let Err((_, text)) = normalize::value(&value) {
+                    violations.add(format!("identifiers[{i}]"), text);
+                }
+            }
+        }
+    }
+}
+
+/// An identifier as a value to look up.
+pub fn contact_value(identifier: &Identifier) -> Option<ContactPointValue> {
+    let mut value = ContactPointValue::default();
+    if !identifier.email.is_empty() {
+        value.email = Some(EmailAddress { address: identifier.email.clone(), ..Default::default() });
+    } else if !identifier.phone.is_empty() {
+        value.phone = Some(PhoneNumber { number: identifier.phone.clone(), ..Default::default() });
+    } else {
+        let social = identifier.social_handle.clone()?;
+        value.social_handle = Some(SocialHandle { network: social.network, handle: social.handle });
+    }
+    Some(value)
+}
+
+fn value(point: &ContactPoint, violations: &mut Violations) {
+    if let Err((field, text)) = normalize::contact_point(&mut point.clone()) {
+        violations.add(format!("contact_point.{field}"), text);
+    }
+}

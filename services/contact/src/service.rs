@@ -1,0 +1,92 @@
+use proto::{
+    contact::v1::{contact_service_server::ContactService, *},
+    section::v1::{section_service_server::SectionService, *},
+};
+use server::accept;
+use tonic::{Request, Response, Status};
+
+use crate::{request, section, store::Store};
+
+/// The RPCs of contact.
+#[derive(Clone)]
+pub struct Service {
+    pub store: Store,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl ContactService for Service {
+    async fn add_contact_point(&self, request: Request<AddContactPointRequest>) -> Reply<AddContactPointResponse> {
+        let (call, message) = accept(request, request::add)?;
+        Ok(self.store.contact_point_add(&call, message).await?.into())
+    }
+
+    async fn get_contact_point(&self, request: Request<GetContactPointRequest>) -> Reply<GetContactPointResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let contact_point = Some(self.store.contact_point_get(&message).await?);
+        Ok(Response::new(GetContactPointResponse { contact_point }))
+    }
+
+    async fn update_contact_point(
+        &self,
+        request: Request<UpdateContactPointRequest>,
+    ) -> Reply<UpdateContactPointResponse> {
+        let (call, message) = accept(request, request::update)?;
+        Ok(self.store.contact_point_update(&call, message).await?.into())
+    }
+
+    async fn remove_contact_point(
+        &self,
+        request: Request<RemoveContactPointRequest>,
+    ) -> Reply<RemoveContactPointResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.contact_point_remove(&call, message).await?.into())
+    }
+
+    async fn list_contact_points(
+        &self,
+        request: Request<ListContactPointsRequest>,
+    ) -> Reply<ListContactPointsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let page = self.store.contact_point_list(&message).await?;
+        let (contact_points, next_page_token) = (page.items, page.next_page_token);
+        Ok(Response::new(ListContactPointsResponse { contact_points, next_page_token }))
+    }
+
+    async fn set_primary_contact_point(
+        &self,
+        request: Request<SetPrimaryContactPointRequest>,
+    ) -> Reply<SetPrimaryContactPointResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.contact_point_set_primary(&call, message).await?.into())
+    }
+
+    async fn lookup_contact_points(
+        &self,
+        request: Request<LookupContactPointsRequest>,
+    ) -> Reply<LookupContactPointsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let results = self.store.contact_point_lookup(&message.values).await?;
+        Ok(Response::new(LookupContactPointsResponse { results }))
+    }
+}
+
+#[tonic::async_trait]
+impl SectionService for Service {
+    async fn batch_get_sections(&self, request: Request<BatchGetSectionsRequest>) -> Reply<BatchGetSectionsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(section::batch_get(&self.store, &message).await?))
+    }
+
+    async fn resolve_identifiers(
+        &self,
+        request: Request<ResolveIdentifiersRequest>,
+    ) -> Reply<ResolveIdentifiersResponse> {
+        let (_, message) = accept(request, request::resolve)?;
+        let values: Vec<_> = message.identifiers.iter().filter_map(request::contact_value).collect();
+        let results = self.store.contact_point_lookup(&values).await?;
+        let resolutions = results.into_iter().map(|found| Resolution { customer_ids: found.customer_ids });
+        Ok(Response::new(ResolveIdentifiersResponse { resolutions: resolutions.collect() }))
+    }
+}

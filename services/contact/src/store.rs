@@ -1,0 +1,438 @@
+//! The SQL of contact. This is the one module that seals and opens its columns.
+
+use std::sync::Arc;
+
+use access::Call;
+use chrono::{DateTime, Utc};
+use error::Failure;
+use prost::Message;
+use proto::contact::v1::*;
+use serde_json::json;
+use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
+use uuid::Uuid;
+use vault::{Place, Vault};
+
+use crate::{
+    normalize::{self, Broken, Normal},
+    reason, request,
+};
+
+const MAX_CONTACT_POINTS: i64 = 100;
+
+#[derive(Clone)]
+pub struct Store {
+    pub db: Db,
+}
+
+impl Store {
+    pub async fn contact_point_add(
+        &self,
+        call: &Call,
+        request: AddContactPointRequest,
+    ) -> Result<Written<AddContactPointResponse>> {
+        let key = self.db.key("AddContactPoint", &request.request_id, &request)?;
+        let customer = uuid(&request.customer_id)?;
+        let mut point = request.contact_point.unwrap_or_default();
+        let normal = normalize::contact_point(&mut point).map_err(refusal)?;
+        let added = Arc::new((point, normal));
+        let id = Uuid::now_v7();
+        self.db
+            .write(call, key, move |tx| {
+                let added = added.clone();
+                Box::pin(async move {
+                    let version = tx.raise(customer).await?;
+                    insert(tx, id, customer, version, &added.0, &added.1).await?;
+                    changed(tx, customer, version, "contact_point.added", id, added.1.kind).await?;
+                    let contact_point = Some(select(tx, id).await?.open(tx.vault())?);
+                    Ok(AddContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
+                })
+            })
+            .await
+    }
+
+    pub async fn contact_point_update(
+        &self,
+        call: &Call,
+        request: UpdateContactPointRequest,
+    ) -> Result<Written<UpdateContactPointResponse>> {
+        let key = self.db.key("UpdateContactPoint", &request.request_id, &request)?;
+        let id = uuid(&request.contact_point_id)?;
+        let request = Arc::new(request);
+        self.db
+            .write(call, key, move |tx| {
+                let request = request.clone();
+                Box::pin(async move {
+                    let (customer, version, row) = locked(tx, id).await?;
+                    if !request.etag.is_empty() && request.etag != row.version.to_string() {
+                        return Err(reason::ETAG_MISMATCH.into());
+                    }
+                    let mut point = row.open(tx.vault())?;
+                    let kind = normalize::contact_point(&mut point.clone()).map_err(refusal)?.kind;
+                    apply(&request, &mut point);
+                    let normal = normalize::contact_point(&mut point).map_err(refusal)?;
+                    if normal.kind != kind {
+                        return Err(reason::CONTACT_POINT_KIND_FIXED.into());
+                    }
+                    overwrite(tx, id, version, &point, &normal).await?;
+                    changed(tx, customer, version, "contact_point.updated", id, kind).await?;
+                    let contact_point = Some(select(tx, id).await?.open(tx.vault())?);
+                    Ok(UpdateContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
+                })
+            })
+            .await
+    }
+
+    pub async fn contact_point_remove(
+        &self,
+        call: &Call,
+        request: RemoveContactPointRequest,
+    ) -> Result<Written<RemoveContactPointResponse>> {
+        let key = self.db.key("RemoveContactPoint", &request.request_id, &request)?;
+        let id = uuid(&request.contact_point_id)?;
+        self.db
+            .write(call, key, move |tx| {
+                Box::pin(async move {
+                    let (customer, version, row) = locked(tx, id).await?;
+                    let query = sqlx::query!("delete from contact.contact_points where contact_point_id = $1", id);
+                    sql("delete contact.contact_points", query.execute(tx.sql())).await?;
+                    if row.is_primary {
+                        oldest_becomes_primary(tx, customer, version, row.kind).await?;
+                    }
+                    let kind = ContactPointKind::try_from(row.kind).unwrap_or_default();
+                    changed(tx, customer, version, "contact_point.removed", id, kind).await?;
+                    Ok(RemoveContactPointResponse { consistency_token: tx.token(customer, version) })
+                })
+            })
+            .await
+    }
+
+    pub async fn contact_point_set_primary(
+        &self,
+        call: &Call,
+        request: SetPrimaryContactPointRequest,
+    ) -> Result<Written<SetPrimaryContactPointResponse>> {
+        let key = self.db.key("SetPrimaryContactPoint", &request.request_id, &request)?;
+        let id = uuid(&request.contact_point_id)?;
+        self.db
+            .write(call, key, move |tx| {
+                Box::pin(async move {
+                    let (customer, version, row) = locked(tx, id).await?;
+                    become_primary(tx, customer, version, row.kind, id).await?;
+                    let kind = ContactPointKind::try_from(row.kind).unwrap_or_default();
+                    changed(tx, customer, version, "contact_point.made_primary", id, kind).await?;
+                    let contact_point = Some(select(tx, id).await?.open(tx.vault())?);
+                    Ok(SetPrimaryContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
+                })
+            })
+            .await
+    }
+
+    pub async fn contact_point_get(&self, request: &GetContactPointRequest) -> Result<ContactPoint> {
+        self.db.require(request.consistency.as_ref()).await?;
+        let row = Row::select(uuid(&request.contact_point_id)?, self.db.pool()).await?;
+        row.ok_or(reason::CONTACT_POINT_NOT_FOUND)?.open(self.db.vault())
+    }
+
+    pub async fn contact_point_list(&self, request: &ListContactPointsRequest) -> Result<Page<ContactPoint>> {
+        self.db.require(request.consistency.as_ref()).await?;
+        let size = page_size(request.page_size, 100);
+        let listing = format!("ListContactPoints {}", request.customer_id);
+        let after: Uuid = self.db.cursor(&listing, &request.page_token)?.unwrap_or_default();
+        let query = sqlx::query_as!(
+            Row,
+            r#"
+            select contact_point_id, customer_id, kind, sealed, is_primary, version, created_at, updated_at
+            from contact.contact_points
+            where customer_id = $1 and contact_point_id > $2
+            order by contact_point_id
+            limit $3
+            "#,
+            uuid(&request.customer_id)?,
+            after,
+            size + 1
+        );
+        let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
+        let page = self.db.page(&listing, rows, size, |row| row.contact_point_id);
+        let items = page.items.into_iter().map(|row| row.open(self.db.vault())).collect::<Result<_>>()?;
+        Ok(Page { items, next_page_token: page.next_page_token })
+    }
+
+    /// Who has each value, in the order asked.
+    pub async fn contact_point_lookup(&self, values: &[ContactPointValue]) -> Result<Vec<LookupContactPointsResult>> {
+        let normal: Vec<_> = values.iter().map(normalize::value).collect();
+        let kind = |normal: &Result<Normal, Broken>| normal.as_ref().map_or(0, |normal| normal.kind as i32);
+        let key = |normal: &Result<Normal, Broken>| {
+            normal.as_ref().map_or_else(|_| Vec::new(), |normal| hash(self.db.vault(), normal))
+        };
+        let kinds: Vec<i32> = normal.iter().map(kind).collect();
+        let hashes: Vec<Vec<u8>> = normal.iter().map(key).collect();
+        let query = sqlx::query!(
+            r#"
+            select asked.position as "position!", found.customer_id
+            from unnest($1::bytea[], $2::integer[]) with ordinality as asked (hash, kind, position)
+            cross join lateral (
+                select p.customer_id from contact.contact_points p
+                where p.hash = asked.hash and p.kind = asked.kind
+                order by p.customer_id limit 20
+            ) as found
+            order by position, customer_id
+            "#,
+            &hashes,
+            &kinds
+        );
+        let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
+        let failure = |normal: &Result<Normal, Broken>| match normal {
+            Ok(_) => String::new(),
+            Err(_) => error::reason::INVALID_FIELDS.name.to_owned(),
+        };
+        let mut results: Vec<LookupContactPointsResult> = normal
+            .iter()
+            .map(|normal| LookupContactPointsResult { failure: failure(normal), ..Default::default() })
+            .collect();
+        for row in rows {
+            results[row.position as usize - 1].customer_ids.push(row.customer_id.to_string());
+        }
+        Ok(results)
+    }
+
+    /// What a section needs of each customer, by one statement: the customer's first 20 contact
+    /// points, a row each, or one row without any.
+    pub async fn section_rows(&self, ids: &[Uuid]) -> Result<Vec<SectionRow>> {
+        let query = sqlx::query!(
+            r#"
+            select
+                c.customer_id, c.version as customer_version,
+                (select count(*) from contact.contact_points where customer_id = c.customer_id) as "total!",
+                p.contact_point_id as "contact_point_id?", p.kind as "kind?", p.sealed as "sealed?",
+                p.is_primary as "is_primary?", p.version as "version?", p.created_at as "created_at?",
+                p.updated_at as "updated_at?"
+            from contact.customers c
+            left join lateral (
+                select contact_point_id, kind, sealed, is_primary, version, created_at, updated_at
+                from contact.contact_points where customer_id = c.customer_id
+                order by is_primary desc, contact_point_id limit 20
+            ) p on true
+            where c.customer_id = any ($1)
+            order by c.customer_id, p.is_primary desc, p.contact_point_id
+            "#,
+            ids
+        );
+        let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
+        let open = |row: Row| row.open(self.db.vault());
+        rows.into_iter()
+            .map(|row| {
+                let point = (|| {
+                    Some(Row {
+                        contact_point_id: row.contact_point_id?,
+                        customer_id: row.customer_id,
+                        kind: row.kind?,
+                        sealed: row.sealed?,
+                        is_primary: row.is_primary?,
+                        version: row.version?,
+                        created_at: row.created_at?,
+                        updated_at: row.updated_at?,
+                    })
+                })();
+                Ok(SectionRow {
+                    customer_id: row.customer_id,
+                    customer_version: row.customer_version,
+                    total: row.total,
+                    contact_point: point.map(open).transpose()?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// One contact point of a customer's section.
+pub struct SectionRow {
+    pub customer_id: Uuid,
+    pub customer_version: i64,
+    pub total: i64,
+    pub contact_point: Option<ContactPoint>,
+}
+
+struct Row {
+    contact_point_id: Uuid,
+    customer_id: Uuid,
+    kind: i32,
+    sealed: Vec<u8>,
+    is_primary: bool,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl Row {
+    async fn select(id: Uuid, executor: impl sqlx::PgExecutor<'_>) -> Result<Option<Self>> {
+        let query = sqlx::query_as!(
+            Row,
+            r#"
+            select contact_point_id, customer_id, kind, sealed, is_primary, version, created_at, updated_at
+            from contact.contact_points where contact_point_id = $1
+            "#,
+            id
+        );
+        sql("select contact.contact_points", query.fetch_optional(executor)).await
+    }
+
+    fn open(&self, vault: &Vault) -> Result<ContactPoint> {
+        // What is sealed is a contact point with its value and label alone.
+        let sealed = ContactPoint::decode(vault.open(place(self.contact_point_id), &self.sealed)?.as_slice())?;
+        Ok(ContactPoint {
+            contact_point_id: self.contact_point_id.to_string(),
+            customer_id: self.customer_id.to_string(),
+            primary: self.is_primary,
+            create_time: Some(timestamp(self.created_at)),
+            update_time: Some(timestamp(self.updated_at)),
+            etag: self.version.to_string(),
+            ..sealed
+        })
+    }
+}
+
+/// Copies what the update mask names; the request was checked.
+fn apply(request: &UpdateContactPointRequest, point: &mut ContactPoint) {
+    let from = request.contact_point.clone().unwrap_or_default();
+    let names = |path| request.update_mask.iter().flat_map(|mask| &mask.paths).any(|named| named == path);
+    if request::changes_value(request) {
+        point.email = from.email;
+        point.phone = from.phone;
+        point.postal_address = from.postal_address;
+        point.social_handle = from.social_handle;
+    }
+    if names("label") {
+        point.label = from.label;
+    }
+}
+
+/// Locks the customer who has a contact point, then reads it.
+async fn locked(tx: &mut Tx, id: Uuid) -> Result<(Uuid, i64, Row)> {
+    let row = Row::select(id, tx.sql()).await?.ok_or(reason::CONTACT_POINT_NOT_FOUND)?;
+    let version = tx.raise(row.customer_id).await?;
+    // Another write may have changed or removed it before the lock was ours.
+    let row = Row::select(id, tx.sql()).await?.ok_or(reason::CONTACT_POINT_NOT_FOUND)?;
+    Ok((row.customer_id, version, row))
+}
+
+async fn select(tx: &mut Tx, id: Uuid) -> Result<Row> {
+    Ok(Row::select(id, tx.sql()).await?.ok_or(reason::CONTACT_POINT_NOT_FOUND)?)
+}
+
+async fn insert(
+    tx: &mut Tx,
+    id: Uuid,
+    customer: Uuid,
+    version: i64,
+    point: &ContactPoint,
+    normal: &Normal,
+) -> Result<()> {
+    let query = sqlx::query_scalar!(
+        r#"
+        with before as (select kind from contact.contact_points where customer_id = $2),
+        added as (
+            insert into contact.contact_points (contact_point_id, customer_id, version, kind, hash, sealed, is_primary)
+            values ($1, $2, $3, $4, $5, $6, not exists (select 1 from before where kind = $4))
+        )
+        select count(*) as "count!" from before
+        "#,
+        id,
+        customer,
+        version,
+        normal.kind as i32,
+        hash(tx.vault(), normal),
+        seal(tx.vault(), id, point)
+    );
+    let before = sql("insert contact.contact_points", query.fetch_one(tx.sql())).await?;
+    if before >= MAX_CONTACT_POINTS { Err(reason::TOO_MANY_CONTACT_POINTS.into()) } else { Ok(()) }
+}
+
+async fn overwrite(tx: &mut Tx, id: Uuid, version: i64, point: &ContactPoint, normal: &Normal) -> Result<()> {
+    let query = sqlx::query!(
+        r#"
+        update contact.contact_points set version = $2, hash = $3, sealed = $4, updated_at = now()
+        where contact_point_id = $1
+        "#,
+        id,
+        version,
+        hash(tx.vault(), normal),
+        seal(tx.vault(), id, point)
+    );
+    sql("update contact.contact_points", query.execute(tx.sql())).await?;
+    Ok(())
+}
+
+async fn become_primary(tx: &mut Tx, customer: Uuid, version: i64, kind: i32, id: Uuid) -> Result<()> {
+    let query = sqlx::query!(
+        r#"
+        update contact.contact_points set is_primary = false, version = $3, updated_at = now()
+        where customer_id = $1 and kind = $2 and is_primary and contact_point_id <> $4
+        "#,
+        customer,
+        kind,
+        version,
+        id
+    );
+    sql("update contact.contact_points", query.execute(tx.sql())).await?;
+    let query = sqlx::query!(
+        r#"
+        update contact.contact_points set is_primary = true, version = $2, updated_at = now()
+        where contact_point_id = $1
+        "#,
+        id,
+        version
+    );
+    sql("update contact.contact_points", query.execute(tx.sql())).await?;
+    Ok(())
+}
+
+async fn oldest_becomes_primary(tx: &mut Tx, customer: Uuid, version: i64, kind: i32) -> Result<()> {
+    let query = sqlx::query_scalar!(
+        r#"
+        select contact_point_id from contact.contact_points
+        where customer_id = $1 and kind = $2 order by contact_point_id limit 1
+        "#,
+        customer,
+        kind
+    );
+    match sql("select contact.contact_points", query.fetch_optional(tx.sql())).await? {
+        Some(oldest) => become_primary(tx, customer, version, kind, oldest).await,
+        None => Ok(()),
+    }
+}
+
+async fn changed(
+    tx: &mut Tx,
+    customer_id: Uuid,
+    version: i64,
+    what: &'static str,
+    id: Uuid,
+    kind: ContactPointKind,
+) -> Result<()> {
+    let payload = json!({"contact_point_id": id, "kind": kind.as_str_name()});
+    tx.changes(vec![Change { customer_id, version, resource: "contact_point", kind: what, payload }]).await
+}
+
+fn refusal((field, text): Broken) -> Failure {
+    Failure::invalid(format!("contact_point.{field}"), text)
+}
+
+fn seal(vault: &Vault, id: Uuid, point: &ContactPoint) -> Vec<u8> {
+    let personal = ContactPoint {
+        email: point.email.clone(),
+        phone: point.phone.clone(),
+        postal_address: point.postal_address.clone(),
+        social_handle: point.social_handle.clone(),
+        label: point.label.clone(),
+        ..Default::default()
+    };
+    vault.seal(place(id), &personal.encode_to_vec())
+}
+
+fn hash(vault: &Vault, normal: &Normal) -> Vec<u8> {
+    vault.index(normal.kind.as_str_name(), normal.key.as_bytes()).to_vec()
+}
+
+fn place(id: Uuid) -> Place {
+    Place { table: "contact_points", column: "sealed", row: id }
+}
