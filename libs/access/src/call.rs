@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use error::{Failure, reason};
 use tonic::metadata::MetadataMap;
@@ -51,4 +54,12 @@ pub struct Call {
     pub deadline: Instant,
     /// The W3C trace context, written beside each change; empty without a trace.
     pub traceparent: Arc<str>,
+}
+
+impl Call {
+    /// The same call with half a minute from now: the items of a stream have no deadline of their
+    /// own, and the stream's is its caller's to watch.
+    pub fn renewed(&self) -> Self {
+        Self { deadline: Instant::now() + Duration::from_secs(30), ..self.clone() }
+    }
 }

@@ -5,9 +5,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::Routes,
-    transport::{Server, server::TcpIncoming},
+    transport::{Channel, Server, server::TcpIncoming},
 };
-use tonic_health::ServingStatus;
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_check_response, health_client::HealthClient},
+    server::HealthReporter,
+};
 
 use crate::layers::{Gate, layered};
 
@@ -22,6 +26,8 @@ pub struct Serving {
     pub routes: Routes,
     /// How callers prove themselves.
     pub gate: Gate,
+    /// Services behind this one whose health becomes the answer for their names.
+    pub upstreams: Vec<(&'static str, Channel)>,
     /// The open port.
     pub listener: TcpListener,
     /// Begins the drain.
@@ -33,11 +39,14 @@ pub struct Serving {
 /// Serves until `stop`, then drains: health says `NOT_SERVING`, balancers get `drain` to notice,
 /// connections are closed with GOAWAY, calls in flight finish, and nothing outlives the ceiling.
 pub async fn serve(serving: Serving) -> anyhow::Result<()> {
-    let Serving { names, routes, gate, listener, stop, drain } = serving;
+    let Serving { names, routes, gate, upstreams, listener, stop, drain } = serving;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", ServingStatus::Serving).await;
     for name in &names {
         health.set_service_status(*name, ServingStatus::Serving).await;
+    }
+    for (name, channel) in upstreams {
+        tokio::spawn(follow(health.clone(), name, channel, stop.clone()));
     }
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
@@ -80,5 +89,20 @@ pub async fn serve(serving: Serving) -> anyhow::Result<()> {
             tracing::warn!("calls were still in flight at the end of the drain");
             Ok(())
         }
+    }
+}
+
+/// Asks a service behind this one every second how it is, and passes the answer on.
+async fn follow(health: HealthReporter, name: &'static str, channel: Channel, stop: CancellationToken) {
+    let mut client = HealthClient::new(channel);
+    while !stop.is_cancelled() {
+        let asked = client.check(HealthCheckRequest { service: name.to_owned() });
+        let serving = match tokio::time::timeout(Duration::from_secs(1), asked).await {
+            Ok(Ok(answer)) => answer.into_inner().status() == health_check_response::ServingStatus::Serving,
+            _ => false,
+        };
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status(name, status).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -86,7 +86,10 @@ impl SectionService for Service {
         let (_, message) = accept(request, request::resolve)?;
         let values: Vec<_> = message.identifiers.iter().filter_map(request::contact_value).collect();
         let results = self.store.contact_point_lookup(&values).await?;
-        let resolutions = results.into_iter().map(|found| Resolution { customer_ids: found.customer_ids });
-        Ok(Response::new(ResolveIdentifiersResponse { resolutions: resolutions.collect() }))
+        let resolution = |found: LookupContactPointsResult| Resolution {
+            customer_ids: found.customer_ids,
+            failure: found.failure,
+        };
+        Ok(Response::new(ResolveIdentifiersResponse { resolutions: results.into_iter().map(resolution).collect() }))
     }
 }

@@ -1,0 +1,79 @@
+//! The gateway is the one endpoint: it authenticates callers, composes what all services know about
+//! a customer into one answer, and passes every other public RPC through. It keeps nothing.
+
+mod forward;
+mod lookup;
+mod peers;
+mod reason;
+mod request;
+mod service;
+mod view;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use access::{Authority, InternalKey, Jwks};
+use proto::customer::v1::customer_service_server::{self, CustomerServiceServer};
+use serde::Deserialize;
+use server::{Gate, Serving};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{peers::Peers, service::Service};
+
+/// The service's one name.
+pub const NAME: &str = "gateway";
+
+/// What the gateway is configured with. Each field is an environment variable with the prefix
+/// `CLIENTELE_`: `CLIENTELE_PROFILE_URL`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen: `0.0.0.0:50050`.
+    pub listen: SocketAddr,
+    /// The file with the secret by which the installation's processes know each other.
+    pub internal_key_file: PathBuf,
+    /// The key set of those who issue callers' tokens: a file or a URL.
+    pub jwks: String,
+    /// The issuer that tokens must name.
+    pub issuer: String,
+    /// The audience that tokens must name.
+    pub audience: String,
+    /// Where profile is.
+    pub profile_url: String,
+    /// Where contact is.
+    pub contact_url: String,
+    /// Where order-history is.
+    pub order_history_url: String,
+    /// Where interaction is.
+    pub interaction_url: String,
+    /// Where loyalty is.
+    pub loyalty_url: String,
+    /// Where consent is.
+    pub consent_url: String,
+    /// How long to answer `NOT_SERVING` before connections are closed; 0 unless said.
+    #[serde(default)]
+    pub drain_seconds: u64,
+}
+
+/// Serves until `stop`. Refuses to start without issuer, audience and keys.
+pub async fn start(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let authority = Authority::new(Jwks::parse(&config.jwks), &config.issuer, &config.audience);
+    let authority = authority.await.map_err(|error| anyhow::anyhow!("callers cannot be authenticated: {error}"))?;
+    let key = InternalKey::read(NAME, &config.internal_key_file)?;
+    let peers = Arc::new(Peers::connect(&config, &key)?);
+
+    let upstreams: Vec<_> = peers.all().map(|owner| (owner.service, owner.peer.channel.clone())).collect();
+    let names = upstreams.iter().map(|(name, _)| *name).chain([customer_service_server::SERVICE_NAME]).collect();
+    let routes = Routes::new(CustomerServiceServer::new(Service { peers: peers.clone() }));
+    server::serve(Serving {
+        names,
+        routes: forward::add(routes, &peers),
+        gate: Gate::External(Arc::new(authority)),
+        upstreams,
+        listener,
+        stop,
+        drain: Duration::from_secs(config.drain_seconds),
+    })
+    .await
+}

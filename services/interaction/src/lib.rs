@@ -1,0 +1,63 @@
+//! Interaction owns what passed between a customer and the company: contacts by any channel, visits
+//! of devices that nobody knows yet, and the cases that wait for an answer.
+
+mod case;
+mod reason;
+mod record;
+mod request;
+mod section;
+mod service;
+mod store;
+mod timeline;
+
+use std::time::Duration;
+
+use ::store::{Db, Settings};
+use access::InternalKey;
+use anyhow::Context;
+use client::{Directory, Peer};
+use proto::{
+    interaction::v1::interaction_service_server::{self, InteractionServiceServer},
+    section::v1::section_service_server::{self, SectionServiceServer},
+};
+use server::{Gate, ServiceConfig, Serving};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use vault::KeyRing;
+
+use crate::{service::Service, store::Store};
+
+/// The service's one name.
+pub const NAME: &str = "interaction";
+
+/// Serves until `stop`.
+pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let key = InternalKey::read(NAME, &config.internal_key_file)?;
+    let profile = config.profile_url.context("CLIENTELE_PROFILE_URL is not set")?;
+    let directory = Directory::new(Peer::new(client::channel(&profile)?, key.clone()));
+    let db = Db::open(Settings {
+        service: NAME,
+        url: config.database_url,
+        max_connections: config.database_connections,
+        keys: KeyRing::read(&config.key_ring_file)?,
+        constraints: reason::CONSTRAINTS,
+        directory: Some(directory),
+        migrations: sqlx::migrate!(),
+    })
+    .await?;
+    let service = Service { store: Store { db: db.clone() } };
+    let routes = Routes::new(InteractionServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
+    server::serve(Serving {
+        names: vec![interaction_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
+        routes,
+        gate: Gate::Internal(key),
+        upstreams: Vec::new(),
+        listener,
+        stop,
+        drain: Duration::from_secs(config.drain_seconds),
+    })
+    .await?;
+    db.close().await;
+    Ok(())
+}

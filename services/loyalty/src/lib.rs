@@ -50,6 +50,7 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         names: vec![loyalty_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
         routes,
         gate: Gate::Internal(key),
+        upstreams: Vec::new(),
         listener,
         stop,
         drain: Duration::from_secs(config.drain_seconds),

@@ -97,7 +97,7 @@ pub fn stream(
     let chunks = inbound.ready_chunks(CHUNK);
     chunks.then(move |chunk| {
         let (store, call) = (store.clone(), call.clone());
-        async move { stream::iter(acknowledge(&store, &call, chunk).await) }
+        async move { stream::iter(acknowledge(&store, &call.renewed(), chunk).await) }
     })
     .flatten()
 }

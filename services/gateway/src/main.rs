@@ -1,0 +1,8 @@
+//! The process of the gateway.
+
+use gateway::Config;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    server::run(gateway::NAME, |config: &Config| config.listen, gateway::start).await
+}

@@ -1,0 +1,60 @@
+use access::InternalKey;
+use client::Peer;
+use proto::{
+    consent::v1::consent_service_server, contact::v1::contact_service_server, customer::v1::SectionName,
+    interaction::v1::interaction_service_server, loyalty::v1::loyalty_service_server,
+    order_history::v1::order_history_service_server, profile::v1::profile_service_server, r#type::v1::Identifier,
+};
+
+use crate::Config;
+
+/// A service behind the gateway.
+pub struct Owner {
+    /// The section it owns.
+    pub section: SectionName,
+    /// Its public service, by the full name in the contract.
+    pub service: &'static str,
+    /// The way to it.
+    pub peer: Peer,
+}
+
+/// The six services behind the gateway, profile first.
+pub struct Peers([Owner; 6]);
+
+impl Peers {
+    /// Prepares the channels; each connects when it is first used.
+    pub fn connect(config: &Config, key: &InternalKey) -> Result<Self, tonic::transport::Error> {
+        let owner = |section, service, url: &str| {
+            Ok(Owner { section, service, peer: Peer::new(client::channel(url)?, key.clone()) })
+        };
+        Ok(Self([
+            owner(SectionName::Profile, profile_service_server::SERVICE_NAME, &config.profile_url)?,
+            owner(SectionName::Contact, contact_service_server::SERVICE_NAME, &config.contact_url)?,
+            owner(SectionName::OrderHistory, order_history_service_server::SERVICE_NAME, &config.order_history_url)?,
+            owner(SectionName::Interaction, interaction_service_server::SERVICE_NAME, &config.interaction_url)?,
+            owner(SectionName::Loyalty, loyalty_service_server::SERVICE_NAME, &config.loyalty_url)?,
+            owner(SectionName::Consent, consent_service_server::SERVICE_NAME, &config.consent_url)?,
+        ]))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Owner> {
+        self.0.iter()
+    }
+
+    /// Who knows identifiers of this kind.
+    pub fn owner_of(&self, identifier: &Identifier) -> Option<&Owner> {
+        let section = if !identifier.customer_id.is_empty() || identifier.external_id.is_some() {
+            SectionName::Profile
+        } else if identifier.order_number.is_some() {
+            SectionName::OrderHistory
+        } else if !identifier.member_number.is_empty() {
+            SectionName::Loyalty
+        } else if !identifier.device_id.is_empty() || !identifier.anonymous_id.is_empty() {
+            SectionName::Interaction
+        } else {
+            SectionName::Contact
+        };
+        self.all().find(|owner| owner.section == section)
+    }
+}

@@ -1,0 +1,55 @@
+//! What the contract's rules cannot say: which sections a mask names.
+
+use error::Violations;
+use proto::customer::v1::{BatchGetCustomersRequest, GetCustomerRequest, LookupCustomerRequest, SectionName};
+use prost_types::FieldMask;
+
+/// The sections by the names of their fields in a customer.
+const SECTIONS: [(&str, SectionName); 6] = [
+    ("profile", SectionName::Profile),
+    ("contact", SectionName::Contact),
+    ("order_history", SectionName::OrderHistory),
+    ("interaction", SectionName::Interaction),
+    ("loyalty", SectionName::Loyalty),
+    ("consent", SectionName::Consent),
+];
+
+pub fn get(request: &GetCustomerRequest, violations: &mut Violations) {
+    mask(request.read_mask.as_ref(), violations);
+}
+
+pub fn batch_get(request: &BatchGetCustomersRequest, violations: &mut Violations) {
+    mask(request.read_mask.as_ref(), violations);
+}
+
+pub fn lookup(request: &LookupCustomerRequest, violations: &mut Violations) {
+    mask(request.read_mask.as_ref(), violations);
+}
+
+/// The sections that a mask names; without a mask or with an empty one, all.
+pub fn sections(mask: Option<&FieldMask>) -> Vec<SectionName> {
+    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    let named = |name: &str| paths.is_empty() || paths.iter().any(|path| path == name);
+    SECTIONS.into_iter().filter(|(name, _)| named(name)).map(|(_, section)| section).collect()
+}
+
+fn mask(mask: Option<&FieldMask>, violations: &mut Violations) {
+    for path in mask.into_iter().flat_map(|mask| &mask.paths) {
+        if !SECTIONS.iter().any(|(name, _)| name == path) {
+            violations.add("read_mask", "names something that is no section");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_or_empty_mask_means_everything() {
+        assert_eq!(sections(None).len(), 6);
+        assert_eq!(sections(Some(&FieldMask::default())).len(), 6);
+        let mask = FieldMask { paths: vec!["loyalty".into(), "profile".into()] };
+        assert_eq!(sections(Some(&mask)), [SectionName::Profile, SectionName::Loyalty]);
+    }
+}
