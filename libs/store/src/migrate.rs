@@ -23,7 +23,7 @@ async fn locked(connection: &mut PgConnection, schema: &str, own: Migrator) -> a
     }
     for (mut migrator, table) in [(sqlx::migrate!(), "base_migrations"), (own, "migrations")] {
         migrator.set_locking(false).dangerous_set_table_name(table);
-        migrator.run(&mut *connection).await?;
+        migrator.run_direct(None, connection, false).await?;
     }
     Ok(())
 }

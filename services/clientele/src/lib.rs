@@ -1,0 +1,80 @@
+//! The operator's binary: it starts an installation on one machine, imports, and looks customers up.
+
+#![expect(clippy::print_stdout, reason = "this is the one crate that talks to people")]
+
+pub mod database;
+mod import;
+mod json;
+pub mod keys;
+mod processes;
+mod reach;
+mod servers;
+mod show;
+pub mod suite;
+mod up;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use reach::Reach;
+
+/// Runs a customer database, imports into it and looks customers up.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts all seven services and what they need, and stays until Ctrl-C.
+    Up(up::Up),
+    /// Imports a file through the public API.
+    #[command(subcommand)]
+    Import(import::Import),
+    /// Shows everything that is known about one customer.
+    Get(show::Get),
+    /// Finds a customer by any identifier and shows it.
+    Lookup(show::Lookup),
+    /// Prints a caller's token for the installation in the state folder.
+    Token(Token),
+    /// Prints the version.
+    Version,
+}
+
+#[derive(clap::Args)]
+struct Token {
+    /// Who the token is for.
+    #[arg(long, default_value = "developer")]
+    subject: String,
+    /// The purposes that it allows; all unless said.
+    #[arg(long, value_delimiter = ',')]
+    purposes: Vec<String>,
+    /// For how many hours it is good.
+    #[arg(long, default_value_t = 12)]
+    hours: u64,
+    /// Where the installation keeps its keys.
+    #[arg(long, default_value = up::STATE, env = "CLIENTELE_STATE")]
+    state: PathBuf,
+}
+
+/// Does what the command line says.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Up(up) => up.run().await,
+        Command::Import(import) => import.run().await,
+        Command::Get(get) => get.run().await,
+        Command::Lookup(lookup) => lookup.run().await,
+        Command::Token(token) => {
+            let keys = keys::Keys::load(&token.state)?;
+            println!("{}", keys.token(&token.subject, &token.purposes, token.hours)?);
+            Ok(())
+        }
+        Command::Version => {
+            println!("clientele {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}

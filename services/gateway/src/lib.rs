@@ -56,6 +56,11 @@ pub struct Config {
     pub drain_seconds: u64,
 }
 
+/// The public services behind the gateway, by their full names in the contract.
+pub fn services() -> [&'static str; 6] {
+    peers::SERVICES.map(|(_, service)| service)
+}
+
 /// Serves until `stop`. Refuses to start without issuer, audience and keys.
 pub async fn start(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let authority = Authority::new(Jwks::parse(&config.jwks), &config.issuer, &config.audience);

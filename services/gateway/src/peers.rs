@@ -8,6 +8,16 @@ use proto::{
 
 use crate::Config;
 
+/// The services by their sections and their full names in the contract.
+pub const SERVICES: [(SectionName, &str); 6] = [
+    (SectionName::Profile, profile_service_server::SERVICE_NAME),
+    (SectionName::Contact, contact_service_server::SERVICE_NAME),
+    (SectionName::OrderHistory, order_history_service_server::SERVICE_NAME),
+    (SectionName::Interaction, interaction_service_server::SERVICE_NAME),
+    (SectionName::Loyalty, loyalty_service_server::SERVICE_NAME),
+    (SectionName::Consent, consent_service_server::SERVICE_NAME),
+];
+
 /// A service behind the gateway.
 pub struct Owner {
     /// The section it owns.
@@ -19,22 +29,18 @@ pub struct Owner {
 }
 
 /// The six services behind the gateway, profile first.
-pub struct Peers([Owner; 6]);
+pub struct Peers(Vec<Owner>);
 
 impl Peers {
     /// Prepares the channels; each connects when it is first used.
     pub fn connect(config: &Config, key: &InternalKey) -> Result<Self, tonic::transport::Error> {
-        let owner = |section, service, url: &str| {
+        let Config { profile_url, contact_url, order_history_url, interaction_url, .. } = config;
+        let Config { loyalty_url, consent_url, .. } = config;
+        let urls = [profile_url, contact_url, order_history_url, interaction_url, loyalty_url, consent_url];
+        let owners = SERVICES.into_iter().zip(urls).map(|((section, service), url)| {
             Ok(Owner { section, service, peer: Peer::new(client::channel(url)?, key.clone()) })
-        };
-        Ok(Self([
-            owner(SectionName::Profile, profile_service_server::SERVICE_NAME, &config.profile_url)?,
-            owner(SectionName::Contact, contact_service_server::SERVICE_NAME, &config.contact_url)?,
-            owner(SectionName::OrderHistory, order_history_service_server::SERVICE_NAME, &config.order_history_url)?,
-            owner(SectionName::Interaction, interaction_service_server::SERVICE_NAME, &config.interaction_url)?,
-            owner(SectionName::Loyalty, loyalty_service_server::SERVICE_NAME, &config.loyalty_url)?,
-            owner(SectionName::Consent, consent_service_server::SERVICE_NAME, &config.consent_url)?,
-        ]))
+        });
+        Ok(Self(owners.collect::<Result<_, tonic::transport::Error>>()?))
     }
 
     /// All of them.

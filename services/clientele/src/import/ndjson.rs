@@ -1,0 +1,71 @@
+//! One JSON object a line, in the protobuf JSON mapping of the contract: `{"profile": Profile}`,
+//! `{"order": Order}` or `{"interaction": Interaction}`, in any mixture. Customers are created first.
+
+use anyhow::Context;
+use client::Client;
+use proto::{
+    interaction::v1::{Interaction, RecordInteractionRequest},
+    order_history::v1::Order,
+    profile::v1::{CreateProfileRequest, Profile},
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    Journal,
+    customers::{self, NewCustomer},
+    streams,
+};
+use crate::json::from_json;
+
+/// Imports a file. A line that is no row of the contract is refused by itself.
+pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> anyhow::Result<()> {
+    let text = std::str::from_utf8(contents).context("the file is no text")?;
+    let (mut profiles, mut orders, mut interactions) = (Vec::new(), Vec::new(), Vec::new());
+    for (line, row) in (1..).zip(text.lines()).filter(|(_, row)| !row.trim().is_empty()) {
+        match parse(line, row) {
+            Ok(Row::Profile(request)) => profiles.push(NewCustomer { line, request }),
+            Ok(Row::Order(order)) => orders.push((line, order)),
+            Ok(Row::Interaction(request)) => interactions.push((line, request)),
+            // The parser's own text may quote the row.
+            Err(_) => journal.refuse(line, "INVALID_ROW", &["expected a profile, an order or an interaction".into()])?,
+        }
+    }
+    println!("read {} profiles, {} orders, {} interactions", profiles.len(), orders.len(), interactions.len());
+    if !profiles.is_empty() {
+        customers::create(client, profiles, journal).await?;
+    }
+    if !orders.is_empty() {
+        streams::record(client, orders, journal).await?;
+    }
+    if !interactions.is_empty() {
+        streams::record_interactions(client, interactions, journal).await?;
+    }
+    Ok(())
+}
+
+enum Row {
+    Profile(CreateProfileRequest),
+    Order(Order),
+    Interaction(RecordInteractionRequest),
+}
+
+fn parse(line: usize, row: &str) -> anyhow::Result<Row> {
+    let Value::Object(object) = serde_json::from_str(row)? else { anyhow::bail!("no object") };
+    let mut fields = object.into_iter();
+    let (Some((kind, value)), None) = (fields.next(), fields.next()) else { anyhow::bail!("not one field") };
+    // The same row of the same file is the same request, whenever it is imported.
+    let request_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{line} {row}").as_bytes()).to_string();
+    Ok(match kind.as_str() {
+        "profile" => {
+            let profile: Profile = from_json("clientele.profile.v1.Profile", value)?;
+            Row::Profile(CreateProfileRequest { request_id, profile: Some(profile) })
+        }
+        "order" => Row::Order(from_json("clientele.order_history.v1.Order", value)?),
+        "interaction" => {
+            let interaction: Interaction = from_json("clientele.interaction.v1.Interaction", value)?;
+            Row::Interaction(RecordInteractionRequest { request_id, interaction: Some(interaction) })
+        }
+        _ => anyhow::bail!("unknown kind"),
+    })
+}

@@ -1,0 +1,99 @@
+//! The seven binaries as seven processes, as they run in production.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+
+use crate::{
+    database,
+    suite::{Plan, SERVICES},
+};
+
+/// Seven running processes.
+pub struct Processes {
+    /// Where the gateway listens.
+    pub address: SocketAddr,
+    children: Vec<(&'static str, Child)>,
+}
+
+impl Processes {
+    /// Starts the binaries that lie beside this one and waits until each answers.
+    pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        database::prepare(&plan.database_url, &plan.keys.passwords).await?;
+        let mut ports = Vec::new();
+        for _ in SERVICES {
+            ports.push(TcpListener::bind("127.0.0.1:0")?);
+        }
+        let addresses: Vec<SocketAddr> = ports.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        drop(ports);
+        let services: [SocketAddr; 6] = addresses.try_into().map_err(|_| anyhow::anyhow!("six services"))?;
+
+        let mut children = Vec::new();
+        for (name, address) in SERVICES.into_iter().zip(services) {
+            let config = plan.service(name, address, services[0])?;
+            let mut command = binary(name)?;
+            command
+                .env("CLIENTELE_LISTEN", config.listen.to_string())
+                .env("CLIENTELE_DATABASE_URL", config.database_url)
+                .env("CLIENTELE_DATABASE_CONNECTIONS", config.database_connections.to_string())
+                .env("CLIENTELE_KEY_RING_FILE", config.key_ring_file)
+                .env("CLIENTELE_INTERNAL_KEY_FILE", config.internal_key_file);
+            if let Some(url) = config.profile_url {
+                command.env("CLIENTELE_PROFILE_URL", url);
+            }
+            children.push((name, command.spawn().with_context(|| format!("{name} does not start"))?));
+        }
+        let config = plan.gateway(services);
+        let mut command = binary(gateway::NAME)?;
+        command
+            .env("CLIENTELE_LISTEN", config.listen.to_string())
+            .env("CLIENTELE_INTERNAL_KEY_FILE", config.internal_key_file)
+            .env("CLIENTELE_JWKS", config.jwks)
+            .env("CLIENTELE_ISSUER", config.issuer)
+            .env("CLIENTELE_AUDIENCE", config.audience)
+            .env("CLIENTELE_PROFILE_URL", config.profile_url)
+            .env("CLIENTELE_CONTACT_URL", config.contact_url)
+            .env("CLIENTELE_ORDER_HISTORY_URL", config.order_history_url)
+            .env("CLIENTELE_INTERACTION_URL", config.interaction_url)
+            .env("CLIENTELE_LOYALTY_URL", config.loyalty_url)
+            .env("CLIENTELE_CONSENT_URL", config.consent_url);
+        children.push((gateway::NAME, command.spawn().context("the gateway does not start")?));
+        crate::reach::all_serving(plan.listen).await?;
+        Ok(Self { address: plan.listen, children })
+    }
+
+    /// The process id of each service.
+    pub fn ids(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.children.iter().filter_map(|(name, child)| Some((*name, child.id()?)))
+    }
+
+    /// Lets every process drain and waits for it.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        for (_, id) in self.ids() {
+            std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status()?;
+        }
+        for (_, child) in &mut self.children {
+            child.wait().await?;
+        }
+        Ok(())
+    }
+}
+
+/// A binary beside this one with none of our own settings in its environment. It dies with us, and
+/// the terminal's Ctrl-C is ours to pass on.
+fn binary(name: &str) -> anyhow::Result<Command> {
+    let path: PathBuf = std::env::current_exe()?.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is not built: cargo build --workspace", path.display());
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(path).process_group(0);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_str().is_some_and(|name| name.starts_with("CLIENTELE_")) {
+            command.env_remove(variable);
+        }
+    }
+    Ok(command)
+}

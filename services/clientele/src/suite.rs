@@ -1,0 +1,153 @@
+//! All seven services in one process, for development, small installations and tests.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use server::ServiceConfig;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    database,
+    keys::{AUDIENCE, ISSUER, Keys},
+};
+
+/// The services with a schema, profile first.
+pub const SERVICES: [&str; 6] =
+    [profile::NAME, contact::NAME, order_history::NAME, interaction::NAME, loyalty::NAME, consent::NAME];
+
+/// How callers' tokens are verified, if not by this machine's own keys.
+#[derive(Clone, clap::Args)]
+pub struct Issuer {
+    /// The key set of those who issue callers' tokens, a file or a URL; a throw-away key pair
+    /// unless said.
+    #[arg(long, env = "CLIENTELE_JWKS", requires = "issuer", requires = "audience")]
+    pub jwks: Option<String>,
+    /// The issuer that tokens must name.
+    #[arg(long, env = "CLIENTELE_ISSUER")]
+    pub issuer: Option<String>,
+    /// The audience that tokens must name.
+    #[arg(long, env = "CLIENTELE_AUDIENCE")]
+    pub audience: Option<String>,
+}
+
+/// What every way to start the seven services needs.
+pub struct Plan {
+    /// The database, with the role that prepares it.
+    pub database_url: String,
+    /// The installation's secrets.
+    pub keys: Keys,
+    /// How callers are known.
+    pub issuer: Issuer,
+    /// Where the gateway listens.
+    pub listen: SocketAddr,
+    /// Connections to the database, for each service.
+    pub connections: u32,
+}
+
+impl Plan {
+    /// A service's configuration, once its address and profile's are known.
+    pub fn service(&self, name: &str, listen: SocketAddr, profile: SocketAddr) -> anyhow::Result<ServiceConfig> {
+        let password = self.keys.passwords.get(name).with_context(|| format!("{name} has no password"))?;
+        Ok(ServiceConfig {
+            listen,
+            database_url: database::role_url(&self.database_url, name, password)?,
+            database_connections: self.connections,
+            key_ring_file: self.keys.key_ring_file(),
+            internal_key_file: self.keys.internal_key_file(),
+            profile_url: (name != profile::NAME).then(|| format!("http://{profile}")),
+            drain_seconds: 0,
+        })
+    }
+
+    /// The gateway's configuration, once the services' addresses are known, in the order of
+    /// [`SERVICES`].
+    pub fn gateway(&self, services: [SocketAddr; 6]) -> gateway::Config {
+        let own = |path: PathBuf| path.display().to_string();
+        let [profile, contact, order_history, interaction, loyalty, consent] =
+            services.map(|address| format!("http://{address}"));
+        gateway::Config {
+            listen: self.listen,
+            internal_key_file: self.keys.internal_key_file(),
+            jwks: self.issuer.jwks.clone().unwrap_or_else(|| own(self.keys.jwks_file())),
+            issuer: self.issuer.issuer.clone().unwrap_or_else(|| ISSUER.to_owned()),
+            audience: self.issuer.audience.clone().unwrap_or_else(|| AUDIENCE.to_owned()),
+            profile_url: profile,
+            contact_url: contact,
+            order_history_url: order_history,
+            interaction_url: interaction,
+            loyalty_url: loyalty,
+            consent_url: consent,
+            drain_seconds: 0,
+        }
+    }
+}
+
+/// Seven running services.
+pub struct Suite {
+    /// Where the gateway listens.
+    pub address: SocketAddr,
+    /// Where the services listen, in the order of [`SERVICES`].
+    pub services: [SocketAddr; 6],
+    stop: CancellationToken,
+    running: JoinSet<anyhow::Result<()>>,
+}
+
+impl Suite {
+    /// Starts all seven in this process and waits until each answers.
+    pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        database::prepare(&plan.database_url, &plan.keys.passwords).await?;
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        let mut listeners = Vec::new();
+        for _ in SERVICES {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await?);
+        }
+        let addresses: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let services: [SocketAddr; 6] = addresses.try_into().map_err(|_| anyhow::anyhow!("six services"))?;
+        for ((name, listener), address) in SERVICES.into_iter().zip(listeners).zip(services) {
+            let config = plan.service(name, address, services[0])?;
+            let stop = stop.clone();
+            match name {
+                profile::NAME => running.spawn(profile::start(config, listener, stop)),
+                contact::NAME => running.spawn(contact::start(config, listener, stop)),
+                order_history::NAME => running.spawn(order_history::start(config, listener, stop)),
+                interaction::NAME => running.spawn(interaction::start(config, listener, stop)),
+                loyalty::NAME => running.spawn(loyalty::start(config, listener, stop)),
+                _ => running.spawn(consent::start(config, listener, stop)),
+            };
+        }
+        let listener =
+            TcpListener::bind(plan.listen).await.with_context(|| format!("cannot listen on {}", plan.listen))?;
+        let address = listener.local_addr()?;
+        running.spawn(gateway::start(plan.gateway(services), listener, stop.clone()));
+
+        let mut suite = Self { address, services, stop, running };
+        let ready = crate::reach::all_serving(address);
+        tokio::select! {
+            ready = ready => ready?,
+            ended = suite.running.join_next() => {
+                ended.context("nothing was started")???;
+                anyhow::bail!("a service stopped before it was ready");
+            }
+        }
+        Ok(suite)
+    }
+
+    /// Drains all services and waits for them.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        while let Some(done) = self.running.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+
+    /// Answers when a service ends by itself, which none should.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        match self.running.join_next().await {
+            Some(done) => done?,
+            None => Ok(()),
+        }
+    }
+}
