@@ -81,6 +81,14 @@ impl Db {
                 ("search_path", schema.as_str()),
                 ("statement_timeout", "30s"),
                 ("idle_in_transaction_session_timeout", "30s"),
+                // Every statement is a batch of indexed look-ups, with a plan that no parameter changes.
+                // Postgres would plan those with arrays anew at each execution, and on a young table
+                // without statistics join by a hash over the whole of it.
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
                 // sqlx sets no keepalive, so a peer that died silently would keep its place in the
                 // pool; the server notices for both.
                 ("tcp_keepalives_idle", "30"),

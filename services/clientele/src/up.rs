@@ -76,7 +76,7 @@ impl Up {
             keys,
             issuer: self.issuer.clone(),
             listen: self.listen,
-            connections: 10,
+            connections: 20,
         };
         println!("starting seven services …");
         let mut services = match self.processes {
