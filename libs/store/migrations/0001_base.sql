@@ -21,7 +21,7 @@ create table requests (
     reply bytea,
     customer_id uuid,
     created_at timestamptz not null default now(),
-    constraint requests_pkey primary key (caller, method, request_id),
+    constraint requests_pkey primary key (request_id, method, caller),
     constraint requests_reply_check check (octet_length(reply) <= 16384)
 );
 -- Erasure deletes a customer's stored replies; the purge deletes old ones.
