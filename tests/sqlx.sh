@@ -1,27 +1,29 @@
 #!/usr/bin/env bash
-# Writes the offline data of the checked SQL, one folder per crate, from a throw-away Postgres.
-# Usage: tests/sqlx.sh DATABASE_URL (of a role that may create roles, on an empty database)
+# Writes the offline data of the checked SQL, one folder per crate, from an empty database.
+# Usage: tests/sqlx.sh DATABASE_URL (of a role that may create schemas)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 url=${1:?a Postgres URL of an empty database}
-for crate in libs/store services/{profile,contact,order-history,interaction,loyalty,consent}; do
-    schema=$(basename "$crate" | tr - _)
-    if [ "$schema" = store ]; then schema=profile; fi
-    for service in profile contact order_history interaction loyalty consent; do
-        psql -qX "$url" -c "create schema if not exists $service" 2>/dev/null
+services="profile contact order-history interaction loyalty consent"
+for service in $services; do
+    schema=${service//-/_}
+    psql -qX "$url" -c "create schema $schema"
+    for file in libs/store/migrations/*.sql "services/$service"/migrations/*.sql; do
+        PGOPTIONS="-c search_path=$schema" psql -qX -v ON_ERROR_STOP=1 "$url" -f "$file"
     done
-    if [ -z "${prepared:-}" ]; then
-        for service in profile contact order_history interaction loyalty consent; do
-            folder=services/${service//_/-}
-            for file in libs/store/migrations/*.sql "$folder"/migrations/*.sql; do
-                PGOPTIONS="-c search_path=$service" psql -qX -v ON_ERROR_STOP=1 "$url" -f "$file"
-            done
-        done
-        prepared=yes
-    fi
-    rm -rf "$crate/.sqlx"
-    mkdir -p "$crate/.sqlx"
-    touch "$crate/src/lib.rs"
-    DATABASE_URL="$url?options=-c%20search_path%3D$schema" SQLX_OFFLINE_DIR="$PWD/$crate/.sqlx" cargo check -q --workspace
-    echo "$crate: $(ls "$crate/.sqlx" | wc -l) statements"
+done
+check() { # CRATE SCHEMA
+    rm -rf "$1/.sqlx"
+    mkdir -p "$1/.sqlx"
+    touch "$1/src/lib.rs"
+    DATABASE_URL="$url?options=-c%20search_path%3D$2" SQLX_OFFLINE_DIR="$PWD/$1/.sqlx" cargo check -q --workspace
+}
+for service in $services; do check "services/$service" "${service//-/_}"; done
+# Everything depends on the store, so its folder gets everyone's statements; those with a home leave.
+check libs/store profile
+for service in $services; do
+    for file in "services/$service"/.sqlx/*; do rm -f "libs/store/.sqlx/$(basename "$file")"; done
+done
+for crate in libs/store services/*; do
+    if [ -d "$crate/.sqlx" ]; then echo "$crate: $(ls "$crate/.sqlx" | wc -l) statements"; fi
 done

@@ -4,9 +4,9 @@
 
 pub mod database;
 mod import;
-mod json;
+pub mod json;
 pub mod keys;
-mod processes;
+pub mod processes;
 mod reach;
 mod servers;
 mod show;

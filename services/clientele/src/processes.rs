@@ -8,10 +8,7 @@ use std::{
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
-use crate::{
-    database,
-    suite::{Plan, SERVICES},
-};
+use crate::suite::{Plan, SERVICES};
 
 /// Seven running processes.
 pub struct Processes {
@@ -23,7 +20,6 @@ pub struct Processes {
 impl Processes {
     /// Starts the binaries that lie beside this one and waits until each answers.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
-        database::prepare(&plan.database_url, &plan.keys.passwords).await?;
         let mut ports = Vec::new();
         for _ in SERVICES {
             ports.push(TcpListener::bind("127.0.0.1:0")?);

@@ -94,9 +94,8 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Starts all seven in this process and waits until each answers.
+    /// Starts all seven in this process, on a prepared database, and waits until each answers.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
-        database::prepare(&plan.database_url, &plan.keys.passwords).await?;
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         let mut listeners = Vec::new();

@@ -8,7 +8,7 @@ use server::{LogFormat, Telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    import,
+    database, import,
     keys::Keys,
     processes::Processes,
     reach::Running,
@@ -79,6 +79,7 @@ impl Up {
             connections: 20,
         };
         println!("starting seven services …");
+        database::prepare(&plan.database_url, &plan.keys.passwords).await?;
         let mut services = match self.processes {
             true => Services::Outside(Processes::start(&plan).await?),
             false => Services::Inside(Suite::start(&plan).await?),

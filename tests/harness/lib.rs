@@ -1,0 +1,175 @@
+//! What the stories share: a whole installation on a database of its own, and calls by name.
+
+mod call;
+mod fixture;
+
+pub use call::{Caller, method_names, methods};
+pub use fixture::{Fixture, evidence, order};
+
+use std::{collections::BTreeMap, env, net::SocketAddr};
+
+use clientele::{
+    database,
+    keys::Keys,
+    suite::{Issuer, Plan, SERVICES, Suite},
+};
+use client::Client;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tempfile::TempDir;
+
+/// Seven services in this process, on a database of their own.
+pub struct Installation {
+    /// The running services.
+    pub suite: Suite,
+    /// How they were started.
+    pub plan: Plan,
+    /// Where the keys are.
+    pub state: TempDir,
+}
+
+/// A database of the test's own, prepared, and the keys that go with it.
+pub async fn plan() -> (Plan, TempDir) {
+    let admin_url = env::var("CLIENTELE_TEST_DATABASE_URL")
+        .expect("If you are here because a test found no database: run `make test`, which starts one");
+    let name = format!("t_{}", uuid::Uuid::new_v4().simple());
+    let mut admin = PgConnection::connect(&admin_url).await.unwrap();
+    admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+    let (server, _) = admin_url.rsplit_once('/').unwrap();
+    let database_url = format!("{server}/{name}");
+
+    let state = TempDir::new().unwrap();
+    let mut keys = Keys::load_or_create(state.path()).unwrap();
+    // The roles belong to the server, which all tests share.
+    keys.passwords = SERVICES.map(|service| (service.to_owned(), "test".to_owned())).into_iter().collect::<BTreeMap<_, _>>();
+    // Advisory locks belong to a database, so those who prepare others take turns here.
+    admin.execute("select pg_advisory_lock(1)").await.unwrap();
+    database::prepare(&database_url, &keys.passwords).await.unwrap();
+    admin.close().await.unwrap();
+
+    let issuer = Issuer { jwks: None, issuer: None, audience: None };
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    (Plan { database_url, keys, issuer, listen, connections: 5 }, state)
+}
+
+impl Installation {
+    /// Starts one.
+    pub async fn start() -> Self {
+        let (plan, state) = plan().await;
+        let suite = Suite::start(&plan).await.unwrap();
+        Self { suite, plan, state }
+    }
+
+    /// The gateway's URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.suite.address)
+    }
+
+    /// A token that allows all purposes.
+    pub fn token(&self) -> String {
+        self.plan.keys.token("test", &[], 1).unwrap()
+    }
+
+    /// A typed client.
+    pub fn client(&self) -> Client {
+        Client::new(&self.url(), &self.token(), "service").unwrap()
+    }
+
+    /// Calls by name.
+    pub fn caller(&self) -> Caller {
+        Caller::new(&self.url(), &self.token())
+    }
+
+    /// The database, with the role that owns everything.
+    pub async fn sql(&self) -> PgConnection {
+        PgConnection::connect(&self.plan.database_url).await.unwrap()
+    }
+
+    /// How many rows a query counts.
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&mut self.sql().await).await.unwrap()
+    }
+}
+
+/// The reason in a failure.
+pub fn reason(status: &tonic::Status) -> String {
+    error::reason_of(status).unwrap_or_else(|| format!("{:?} without a reason: {}", status.code(), status.message()))
+}
+
+/// A binary of the workspace, which `make test` builds before the tests run.
+pub fn binary(name: &str) -> std::path::PathBuf {
+    let test = env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join(name);
+    assert!(path.exists(), "If you are here because {} is missing: run `make test`, which builds it", path.display());
+    path
+}
+
+/// `clientele up --processes`: seven processes on a database of their own.
+pub struct Processes {
+    /// The gateway.
+    pub url: String,
+    /// A token that allows all purposes.
+    pub token: String,
+    /// The process ids by service.
+    pub ids: BTreeMap<String, u32>,
+    /// What they were started with.
+    pub plan: Plan,
+    child: std::process::Child,
+    _state: TempDir,
+}
+
+impl Processes {
+    /// Starts them with an environment of their own.
+    pub async fn start(environment: &[(&str, String)]) -> Self {
+        use std::io::{BufRead, BufReader};
+        let (plan, state) = plan().await;
+        let mut passwords: BTreeMap<&str, &str> = SERVICES.into_iter().map(|service| (service, "test")).collect();
+        passwords.insert("owner", "unused");
+        let passwords = serde_json::to_string(&passwords).unwrap();
+        std::fs::write(state.path().join("keys/passwords.json"), passwords).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut child = std::process::Command::new(binary("clientele"))
+            .args(["up", "--processes", "--redis-url", "redis://127.0.0.1:1", "--listen", &format!("127.0.0.1:{port}")])
+            .args(["--database-url", &plan.database_url, "--state"])
+            .arg(state.path())
+            .envs(environment.iter().map(|(name, value)| (*name, value.as_str())))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut ids = BTreeMap::new();
+        for line in lines.map_while(Result::ok) {
+            if let [name, "process", id] = line.split_whitespace().collect::<Vec<_>>().as_slice() {
+                ids.insert((*name).to_owned(), id.parse().unwrap());
+            }
+            if line.contains("Ctrl-C") {
+                break;
+            }
+        }
+        assert_eq!(ids.len(), 7, "clientele up --processes did not start");
+        let token = plan.keys.token("test", &[], 1).unwrap();
+        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, _state: state }
+    }
+
+    /// A typed client.
+    pub fn client(&self) -> Client {
+        Client::new(&self.url, &self.token, "service").unwrap()
+    }
+
+    /// Sends a signal to a process.
+    pub fn signal(id: u32, signal: &str) {
+        std::process::Command::new("kill").args([signal, &id.to_string()]).status().unwrap();
+    }
+
+    /// Ends them in good order, and waits.
+    pub fn stop(mut self) -> std::process::ExitStatus {
+        Self::signal(self.child.id(), "-TERM");
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        // After a failed assertion nobody has stopped it; its children die with it.
+        let _ = self.child.kill();
+    }
+}

@@ -1,0 +1,143 @@
+use futures_util::{StreamExt, stream};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use prost::Message;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
+use tests::{Fixture, Installation, methods, reason};
+use tonic::Code;
+
+/// So many malformed requests for each RPC.
+const CASES: usize = 1000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_makes_any_rpc_panic_or_shrug() {
+    let installation = Installation::start().await;
+    let caller = installation.caller();
+    let fixture = Fixture::create(&installation.client()).await;
+    let mut runner = TestRunner::deterministic();
+    for method in methods() {
+        let example = fixture.example(method.name()).unwrap_or_else(|| panic!("{} has no example", method.name())).0;
+        let valid = DynamicMessage::deserialize(method.input(), example).unwrap();
+        let cases: Vec<Vec<u8>> = (0..CASES).map(|_| malformed(&valid, &mut runner)).collect();
+        let (method, caller) = (&method, &caller);
+        let mut answers = stream::iter(cases)
+            .map(|bytes| async move { (bytes.clone(), caller.bytes(method, bytes).await) })
+            .buffer_unordered(16);
+        let mut refused = 0;
+        while let Some((bytes, answer)) = answers.next().await {
+            let Err(status) = answer else { continue };
+            refused += 1;
+            let named = error::reason_of(&status);
+            assert!(
+                named.is_some() && !matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss),
+                "{}: {} for {bytes:?}",
+                method.full_name(),
+                reason(&status)
+            );
+        }
+        // In a stream an item is refused in its acknowledgement; anywhere else most cases are refused.
+        assert!(method.is_client_streaming() || refused > CASES / 4, "{}: only {refused}", method.full_name());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_or_is_too_large_has_a_reason_of_its_own() {
+    let installation = Installation::start().await;
+    let caller = installation.caller();
+    for method in methods() {
+        let failure = caller.bytes(&method, vec![0xff; 20]).await.err().unwrap();
+        let expected = (Code::InvalidArgument, "MALFORMED_MESSAGE".to_owned());
+        assert_eq!((failure.code(), reason(&failure)), expected, "{}", method.full_name());
+        // Field 2000 of bytes, which nobody knows, five mebibytes long.
+        let mut large = vec![0x82, 0x7d];
+        prost::encoding::encode_varint(5 << 20, &mut large);
+        large.resize(large.len() + (5 << 20), 0);
+        let failure = caller.bytes(&method, large).await.err().unwrap();
+        let expected = (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned());
+        assert_eq!((failure.code(), reason(&failure)), expected, "{}", method.full_name());
+    }
+}
+
+#[tokio::test]
+async fn every_violation_is_told_at_once() {
+    use tonic_types::StatusExt;
+    let installation = Installation::start().await;
+    let profile = proto::profile::v1::Profile {
+        language: "not a language".into(),
+        time_zone: "Mars/Olympus".into(),
+        birth_date: Some(proto::r#type::v1::PartialDate { year: 2023, month: 2, day: 29 }),
+        ..Default::default()
+    };
+    let request = proto::profile::v1::CreateProfileRequest { request_id: "1".into(), profile: Some(profile) };
+    let failure = installation.client().profile().create_profile(request).await.err().unwrap();
+    assert_eq!(reason(&failure), "INVALID_FIELDS");
+    let violations = failure.get_details_bad_request().unwrap().field_violations;
+    let mut fields: Vec<_> = violations.into_iter().map(|violation| violation.field).collect();
+    fields.sort();
+    assert_eq!(fields, ["profile.birth_date", "profile.language", "profile.time_zone", "request_id"]);
+}
+
+/// Random bytes, or a valid request with something wrong in it.
+fn malformed(valid: &DynamicMessage, runner: &mut TestRunner) -> Vec<u8> {
+    if pick(runner, 0..10usize) == 0 {
+        return pick(runner, proptest::collection::vec(any::<u8>(), 0..60));
+    }
+    let mut message = valid.clone();
+    for _ in 0..pick(runner, 1..4usize) {
+        damage(&mut message, runner);
+    }
+    let mut bytes = message.encode_to_vec();
+    if pick(runner, 0..10usize) == 0 && !bytes.is_empty() {
+        let at = pick(runner, 0..bytes.len());
+        bytes[at] ^= 1 << pick(runner, 0..8u32);
+    }
+    bytes
+}
+
+fn damage(message: &mut DynamicMessage, runner: &mut TestRunner) {
+    let fields: Vec<FieldDescriptor> = message.descriptor().fields().collect();
+    if fields.is_empty() {
+        return;
+    }
+    let field = &fields[pick(runner, 0..fields.len())];
+    if field.is_list() {
+        let mut items = message.get_field(field).as_list().unwrap_or_default().to_vec();
+        match pick(runner, 0..3usize) {
+            0 => items.clear(),
+            1 => items.resize(items.len() + 1001, wrong(field, runner)),
+            _ => items.push(wrong(field, runner)),
+        }
+        message.set_field(field, Value::List(items));
+        return;
+    }
+    match message.get_field_mut(field) {
+        Value::Message(inner) if pick(runner, 0..4usize) > 0 => damage(inner, runner),
+        _ if pick(runner, 0..6usize) == 0 => message.clear_field(field),
+        _ => message.set_field(field, wrong(field, runner)),
+    }
+}
+
+fn wrong(field: &FieldDescriptor, runner: &mut TestRunner) -> Value {
+    let texts = ["", "x", "not-a-uuid", "\u{0}", "a\u{7}b", "\u{202e}abc", "💥", "-1", "' or 1=1 --", " "];
+    match field.kind() {
+        Kind::String => match pick(runner, 0..12usize) {
+            0 => Value::String("y".repeat(70_000)),
+            1 => Value::String(pick(runner, "\\PC{0,50}")),
+            i => Value::String(texts[i % texts.len()].to_owned()),
+        },
+        Kind::Int32 => Value::I32(pick(runner, prop_oneof![Just(-1), Just(i32::MIN), Just(i32::MAX), any::<i32>()])),
+        Kind::Int64 => Value::I64(pick(runner, prop_oneof![Just(-1), Just(i64::MIN), Just(i64::MAX), any::<i64>()])),
+        Kind::Bool => Value::Bool(true),
+        Kind::Bytes => Value::Bytes(vec![0; 10].into()),
+        Kind::Enum(_) => Value::EnumNumber(pick(runner, prop_oneof![Just(99), Just(-1), Just(i32::MAX)])),
+        Kind::Message(descriptor) => {
+            let mut inner = DynamicMessage::new(descriptor);
+            damage(&mut inner, runner);
+            Value::Message(inner)
+        }
+        kind => panic!("no wrong value for {kind:?}"),
+    }
+}
+
+fn pick<S: Strategy>(runner: &mut TestRunner, strategy: S) -> S::Value {
+    strategy.new_tree(runner).unwrap().current()
+}

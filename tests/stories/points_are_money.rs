@@ -1,0 +1,77 @@
+use client::request_id;
+use futures_util::future::join_all;
+use proto::loyalty::v1::*;
+use tests::{Fixture, Installation, reason};
+
+#[tokio::test]
+async fn redeeming_more_than_the_balance_fails() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let member_id = Fixture::create(&client).await.member_id;
+    let redeem = |points| RedeemPointsRequest {
+        request_id: request_id(),
+        member_id: member_id.clone(),
+        points,
+        cause: "test".into(),
+    };
+    let failure = client.loyalty().redeem_points(redeem(101)).await.err().unwrap();
+    assert_eq!(reason(&failure), "INSUFFICIENT_POINTS");
+    let balance = client.loyalty().redeem_points(redeem(100)).await.unwrap().into_inner().balance.unwrap();
+    assert_eq!(balance.points, 0);
+}
+
+#[tokio::test]
+async fn many_at_once_never_overdraw() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let member_id = Fixture::create(&client).await.member_id;
+    let redemptions = join_all((0..16).map(|_| {
+        let mut loyalty = client.loyalty();
+        let member_id = member_id.clone();
+        let request = RedeemPointsRequest { request_id: request_id(), member_id, points: 30, cause: "test".into() };
+        async move { loyalty.redeem_points(request).await }
+    }))
+    .await;
+    let redeemed = redemptions.iter().filter(|redeemed| redeemed.is_ok()).count();
+    assert_eq!(redeemed, 3);
+    for failure in redemptions.into_iter().filter_map(Result::err) {
+        assert_eq!(reason(&failure), "INSUFFICIENT_POINTS");
+    }
+    let request = GetBalanceRequest { member_id, consistency: None };
+    assert_eq!(client.loyalty().get_balance(request).await.unwrap().into_inner().balance.unwrap().points, 10);
+    let unbalanced = "select count(*) from (select transaction_id from loyalty.entries
+        group by transaction_id having sum(points) <> 0) as t";
+    assert_eq!(installation.count(unbalanced).await, 0);
+    let drift = "select count(*) from loyalty.members m where balance <>
+        (select coalesce(sum(points), 0) from loyalty.entries where member_id = m.member_id and account = 1)";
+    assert_eq!(installation.count(drift).await, 0);
+}
+
+#[tokio::test]
+async fn a_reversal_takes_back_what_was_given_once() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let reverse = || ReverseTransactionRequest {
+        request_id: request_id(),
+        transaction_id: fixture.transaction_id.clone(),
+        cause: "refund".into(),
+    };
+    let reversed = client.loyalty().reverse_transaction(reverse()).await.unwrap().into_inner();
+    assert_eq!(reversed.balance.unwrap().points, 0);
+    assert_eq!(reason(&client.loyalty().reverse_transaction(reverse()).await.err().unwrap()), "ALREADY_REVERSED");
+    let again = ReverseTransactionRequest { transaction_id: reversed.transaction_id, ..reverse() };
+    assert_eq!(reason(&client.loyalty().reverse_transaction(again).await.err().unwrap()), "NOT_REVERSIBLE");
+}
+
+#[tokio::test]
+async fn an_entry_never_changes() {
+    let installation = Installation::start().await;
+    Fixture::create(&installation.client()).await;
+    let mut sql = installation.sql().await;
+    for statement in ["update loyalty.entries set points = 1", "delete from loyalty.entries", "update consent.records set decision = 1"] {
+        let failure = sqlx::query(statement).execute(&mut sql).await.err().unwrap();
+        let constraint = failure.as_database_error().unwrap().constraint().unwrap().to_owned();
+        assert!(constraint.ends_with("_are_final"), "{constraint}");
+    }
+}

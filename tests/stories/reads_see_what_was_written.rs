@@ -1,0 +1,97 @@
+use client::request_id;
+use proto::{customer::v1::*, profile::v1::*, r#type::v1::Consistency};
+use tests::{Fixture, Installation, reason};
+
+#[tokio::test]
+async fn a_read_with_the_tokens_of_writes_sees_them_all() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    for round in 0..20 {
+        let request = UpdateProfileRequest {
+            request_id: request_id(),
+            customer_id: fixture.customer_id.clone(),
+            profile: Some(Profile { region: format!("PT-{round:02}"), ..Default::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["region".into()] }),
+            etag: String::new(),
+        };
+        let written = client.profile().update_profile(request).await.unwrap().into_inner();
+        client.remember(&written.consistency_token);
+        let request = GetCustomerRequest {
+            customer_id: fixture.customer_id.clone(),
+            consistency: client.consistency(),
+            ..Default::default()
+        };
+        let customer = client.customer().get_customer(request).await.unwrap().into_inner().customer.unwrap();
+        assert_eq!(customer.profile.unwrap().profile.unwrap().region, format!("PT-{round:02}"));
+    }
+    // All tokens that a caller holds, of five services, at once.
+    let consistency = Some(Consistency { consistency_tokens: fixture.tokens.clone(), fully_consistent: false });
+    let request = GetCustomerRequest { customer_id: fixture.customer_id, consistency, ..Default::default() };
+    let customer = client.customer().get_customer(request).await.unwrap().into_inner().customer.unwrap();
+    assert!(customer.unavailable.is_empty());
+}
+
+#[tokio::test]
+async fn a_token_of_a_lost_future_is_refused() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    // As after a restore from before the write.
+    let mut sql = installation.sql().await;
+    sqlx::query("update loyalty.customers set version = version - 1").execute(&mut sql).await.unwrap();
+    let consistency = Some(Consistency { consistency_tokens: fixture.tokens.clone(), fully_consistent: false });
+    let request = GetCustomerRequest {
+        customer_id: fixture.customer_id.clone(),
+        consistency: consistency.clone(),
+        ..Default::default()
+    };
+    let customer = client.customer().get_customer(request).await.unwrap().into_inner().customer.unwrap();
+    let missing: Vec<_> = customer.unavailable.iter().map(|u| (u.section(), u.reason.as_str())).collect();
+    assert_eq!(missing, [(SectionName::Loyalty, "CONSISTENCY_TOKEN_EXPIRED")]);
+    let request = proto::loyalty::v1::GetBalanceRequest { member_id: fixture.member_id, consistency };
+    let failure = client.loyalty().get_balance(request).await.err().unwrap();
+    assert_eq!(reason(&failure), "CONSISTENCY_TOKEN_EXPIRED");
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_gave_is_refused() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let consistency = Some(Consistency { consistency_tokens: vec!["AAAA".into()], fully_consistent: false });
+    let request = GetProfileRequest { customer_id: fixture.customer_id, consistency };
+    assert_eq!(reason(&client.profile().get_profile(request).await.err().unwrap()), "CONSISTENCY_TOKEN_INVALID");
+}
+
+#[tokio::test]
+async fn a_page_token_belongs_to_its_listing() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let (mine, other) = (Fixture::create(&client).await, Fixture::create(&client).await);
+    for i in 0..5 {
+        let order = tests::order(&mine.customer_id, &format!("{}-{i}", mine.tag));
+        let request = proto::order_history::v1::RecordOrderRequest { order: Some(order) };
+        client.order_history().record_order(request).await.unwrap();
+    }
+    let mut request = proto::order_history::v1::ListOrdersRequest {
+        customer_id: mine.customer_id.clone(),
+        page_size: 2,
+        ..Default::default()
+    };
+    let (mut numbers, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = client.order_history().list_orders(request.clone()).await.unwrap().into_inner();
+        numbers.extend(page.orders.into_iter().map(|order| order.number));
+        pages += 1;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    numbers.sort();
+    numbers.dedup();
+    assert_eq!((numbers.len(), pages), (6, 3));
+    request.customer_id = other.customer_id;
+    assert_eq!(reason(&client.order_history().list_orders(request).await.err().unwrap()), "PAGE_TOKEN_INVALID");
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs a command against a throw-away Postgres, whose URL is the command's last argument and
+# CLIENTELE_TEST_DATABASE_URL. Without fsync: nothing here outlives the command.
+set -euo pipefail
+bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+folder=$(mktemp -d /tmp/clientele-test.XXXXXX)
+as=()
+if [ "$(id -u)" -eq 0 ]; then
+    chown postgres: "$folder"
+    as=(setpriv --reuid=postgres --regid=postgres --init-groups --)
+fi
+stop() {
+    "${as[@]}" "$bin/pg_ctl" -D "$folder/data" -m immediate -s stop || true
+    rm -rf "$folder"
+}
+trap stop EXIT
+cd /
+"${as[@]}" "$bin/initdb" -D "$folder/data" -U owner -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions > /dev/null
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+"${as[@]}" "$bin/pg_ctl" -D "$folder/data" -w -s -l "$folder/log" start \
+    -o "-k $folder -p $port -h 127.0.0.1 -c max_connections=300 -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+cd - > /dev/null
+export CLIENTELE_TEST_DATABASE_URL=postgres://owner@127.0.0.1:$port/postgres
+"$@" "$CLIENTELE_TEST_DATABASE_URL"
