@@ -12,7 +12,6 @@ case ${1:?servers or clients} in
         # The build of the validation rules calls it.
         need protoc protobuf-compiler
         need cc build-essential
-        need cmake cmake
         need setpriv util-linux
         ;;
     clients)

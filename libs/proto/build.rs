@@ -27,9 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     resolver.add(IncludeFileResolver::new(root));
     resolver.add(GoogleFileResolver::new());
     // buf/validate/validate.proto travels inside the crate that checks its rules.
-    resolver.add(DescriptorSetFileResolver::decode(
-        prost_protovalidate_types::DESCRIPTOR_POOL.encode_to_vec().as_slice(),
-    )?);
+    resolver
+        .add(DescriptorSetFileResolver::decode(prost_protovalidate_types::DESCRIPTOR_POOL.encode_to_vec().as_slice())?);
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(FILES)?;

@@ -8,12 +8,12 @@ pub use fixture::{Fixture, evidence, order};
 
 use std::{collections::BTreeMap, env, net::SocketAddr};
 
+use client::Client;
 use clientele::{
     database,
     keys::Keys,
     suite::{Issuer, Plan, SERVICES, Suite},
 };
-use client::Client;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
@@ -40,7 +40,8 @@ pub async fn plan() -> (Plan, TempDir) {
     let state = TempDir::new().unwrap();
     let mut keys = Keys::load_or_create(state.path()).unwrap();
     // The roles belong to the server, which all tests share.
-    keys.passwords = SERVICES.map(|service| (service.to_owned(), "test".to_owned())).into_iter().collect::<BTreeMap<_, _>>();
+    keys.passwords =
+        SERVICES.map(|service| (service.to_owned(), "test".to_owned())).into_iter().collect::<BTreeMap<_, _>>();
     // Advisory locks belong to a database, so those who prepare others take turns here.
     admin.execute("select pg_advisory_lock(1)").await.unwrap();
     database::prepare(&database_url, &keys.passwords).await.unwrap();
@@ -137,7 +138,8 @@ impl Processes {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut ids = BTreeMap::new();
-        for line in lines.map_while(Result::ok) {
+        let mut lines = lines.map_while(Result::ok);
+        for line in lines.by_ref() {
             if let [name, "process", id] = line.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ids.insert((*name).to_owned(), id.parse().unwrap());
             }
@@ -145,6 +147,8 @@ impl Processes {
                 break;
             }
         }
+        // Someone must read on, or its last words would have nowhere to go.
+        std::thread::spawn(move || lines.for_each(drop));
         assert_eq!(ids.len(), 7, "clientele up --processes did not start");
         let token = plan.keys.token("test", &[], 1).unwrap();
         Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, _state: state }

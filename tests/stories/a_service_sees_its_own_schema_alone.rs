@@ -17,7 +17,8 @@ async fn no_role_reads_or_writes_another_schema() {
         let url = database::role_url(&installation.plan.database_url, service, "test").unwrap();
         let mut role = PgConnection::connect(&url).await.unwrap();
         for (schema, table) in &tables {
-            let read = sqlx::query(AssertSqlSafe(format!("select 1 from {schema}.{table} limit 1"))).execute(&mut role).await;
+            let read =
+                sqlx::query(AssertSqlSafe(format!("select 1 from {schema}.{table} limit 1"))).execute(&mut role).await;
             assert_eq!(read.is_ok(), *schema == database::schema(service), "{service} and {schema}.{table}");
         }
         let create = sqlx::query("create table public.mine ()").execute(&mut role).await;
@@ -36,11 +37,18 @@ async fn what_identifies_a_person_is_not_in_the_database() {
     .fetch_all(&mut sql)
     .await
     .unwrap();
-    let hidden = ["Lovelace".to_owned(), format!("{}@example.org", fixture.tag), "Where is my parcel".to_owned(), "Parcel is late".to_owned()];
+    let hidden = [
+        "Lovelace".to_owned(),
+        format!("{}@example.org", fixture.tag),
+        "Where is my parcel".to_owned(),
+        "Parcel is late".to_owned(),
+    ];
     let mut order_numbers = 0;
     for table in tables {
-        let rows: Vec<String> =
-            sqlx::query_scalar(AssertSqlSafe(format!("select t::text from {table} t"))).fetch_all(&mut sql).await.unwrap();
+        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("select t::text from {table} t")))
+            .fetch_all(&mut sql)
+            .await
+            .unwrap();
         for row in rows {
             // bytea prints as hexadecimal, so both forms are looked for.
             for secret in &hidden {

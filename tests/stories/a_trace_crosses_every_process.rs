@@ -48,8 +48,7 @@ async fn one_look_up_is_one_trace_from_the_caller_to_the_statements() {
     let receiver = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Receiver(spans.clone())));
     tokio::spawn(receiver.serve_with_incoming(TcpIncoming::from(listener)));
 
-    let environment =
-        [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "200".to_owned())];
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "200".to_owned())];
     let processes = Processes::start(&environment).await;
     let client = processes.client();
     let customer_id = Fixture::create(&client).await.customer_id;

@@ -29,9 +29,10 @@ async fn no_request_makes_any_rpc_panic_or_shrug() {
             let named = error::reason_of(&status);
             assert!(
                 named.is_some() && !matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss),
-                "{}: {} for {bytes:?}",
+                "{}: {} for {:?}",
                 method.full_name(),
-                reason(&status)
+                reason(&status),
+                bytes.iter().take(200).collect::<Vec<_>>()
             );
         }
         // In a stream an item is refused in its acknowledgement; anywhere else most cases are refused.
@@ -51,7 +52,8 @@ async fn what_cannot_be_decoded_or_is_too_large_has_a_reason_of_its_own() {
         let mut large = vec![0x82, 0x7d];
         prost::encoding::encode_varint(5 << 20, &mut large);
         large.resize(large.len() + (5 << 20), 0);
-        let failure = caller.bytes(&method, large).await.err().unwrap();
+        let answer = caller.bytes(&method, large).await.map(|reply| format!("{:?}", reply.into_inner()));
+        let failure = answer.expect_err(method.full_name());
         let expected = (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned());
         assert_eq!((failure.code(), reason(&failure)), expected, "{}", method.full_name());
     }

@@ -55,8 +55,7 @@ async fn a_service_accepts_only_its_own_installation() {
     let fixture = Fixture::create(&installation.client()).await;
     let profile = format!("http://{}", installation.suite.services[0]);
     let ask = |token: String| {
-        let mut sections =
-            section_service_client::SectionServiceClient::new(client::channel(&profile).unwrap());
+        let mut sections = section_service_client::SectionServiceClient::new(client::channel(&profile).unwrap());
         let customer_ids = vec![fixture.customer_id.clone()];
         let mut request = Request::new(BatchGetSectionsRequest { customer_ids, consistency: None });
         request.metadata_mut().insert("authorization", token.parse().unwrap());
@@ -71,8 +70,7 @@ async fn a_service_accepts_only_its_own_installation() {
     let reply = ask(own.authorization(&caller).to_str().unwrap().to_owned()).await.unwrap();
     assert_eq!(reply.into_inner().sections[0].version, 1);
     // From outside there is no way to the internal contract at all.
-    let mut sections =
-        section_service_client::SectionServiceClient::new(client::channel(&installation.url()).unwrap());
+    let mut sections = section_service_client::SectionServiceClient::new(client::channel(&installation.url()).unwrap());
     let customer_ids = vec![fixture.customer_id.clone()];
     let mut request = Request::new(BatchGetSectionsRequest { customer_ids, consistency: None });
     request.metadata_mut().insert("authorization", format!("Bearer {}", installation.token()).parse().unwrap());

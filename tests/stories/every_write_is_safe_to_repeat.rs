@@ -22,7 +22,8 @@ async fn the_same_request_has_one_effect_and_one_reply() {
         let (request, other) = fixture.example(method.name()).unwrap();
         let request = if method.name() == "Enroll" { enroll(&fixture, &caller).await } else { request };
         let before = installation.count(EFFECTS).await;
-        let first = caller.json(&method, &request).await.unwrap_or_else(|e| panic!("{}: {}", method.name(), reason(&e)));
+        let first =
+            caller.json(&method, &request).await.unwrap_or_else(|e| panic!("{}: {}", method.name(), reason(&e)));
         assert!(first.metadata().get("clientele-replayed").is_none());
         let second = caller.json(&method, &request).await.unwrap();
         assert_eq!(second.metadata().get("clientele-replayed").unwrap(), "true", "{}", method.name());
@@ -35,7 +36,7 @@ async fn the_same_request_has_one_effect_and_one_reply() {
         let failure = caller.json(&method, &altered).await.err().unwrap();
         assert_eq!(reason(&failure), "REQUEST_ID_REUSED", "{}", method.name());
     }
-    assert_eq!(writes, 21, "a write was added or removed");
+    assert_eq!(writes, 23, "a write was added or removed");
 }
 
 #[tokio::test]

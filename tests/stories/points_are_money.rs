@@ -69,7 +69,11 @@ async fn an_entry_never_changes() {
     let installation = Installation::start().await;
     Fixture::create(&installation.client()).await;
     let mut sql = installation.sql().await;
-    for statement in ["update loyalty.entries set points = 1", "delete from loyalty.entries", "update consent.records set decision = 1"] {
+    for statement in [
+        "update loyalty.entries set points = 1",
+        "delete from loyalty.entries",
+        "update consent.records set decision = 1",
+    ] {
         let failure = sqlx::query(statement).execute(&mut sql).await.err().unwrap();
         let constraint = failure.as_database_error().unwrap().constraint().unwrap().to_owned();
         assert!(constraint.ends_with("_are_final"), "{constraint}");

@@ -57,7 +57,10 @@ async fn an_import_that_is_killed_and_run_again_is_whole_and_the_next_changes_no
 
     let changes = installation.count("select count(*) from order_history.changes").await;
     let (output, text) = run(command(&installation, "cdnow", &sample())).await;
-    assert!(output.status.success() && text.contains("orders: 0 created, 6919 unchanged, 0 revised, 0 refused"), "{text}");
+    assert!(
+        output.status.success() && text.contains("orders: 0 created, 6919 unchanged, 0 revised, 0 refused"),
+        "{text}"
+    );
     assert!(text.contains("customers: 0 created, 2357 unchanged"), "{text}");
     assert_eq!(installation.count("select count(*) from order_history.changes").await, changes);
 }
@@ -69,8 +72,12 @@ async fn rows_that_are_refused_are_named_by_their_line() {
     let id = uuid::Uuid::new_v4();
     let rows = [
         format!(r#"{{"profile": {{"customer_id": "{id}", "language": "en"}}}}"#),
-        format!(r#"{{"order": {{"customer_id": "{id}", "source": "shop", "number": "1", "placed_time": "2026-01-01T00:00:00Z", "currency_code": "EUR", "total_minor": 5, "lines": [{{"line_number": 1, "sku": "A", "quantity": 1, "amount_minor": 5}}]}}}}"#),
-        format!(r#"{{"order": {{"customer_id": "{id}", "source": "shop", "number": "2", "placed_time": "2026-01-01T00:00:00Z", "currency_code": "EUR", "total_minor": 6, "lines": [{{"line_number": 1, "sku": "A", "quantity": 1, "amount_minor": 5}}]}}}}"#),
+        format!(
+            r#"{{"order": {{"customer_id": "{id}", "source": "shop", "number": "1", "placed_time": "2026-01-01T00:00:00Z", "currency_code": "EUR", "total_minor": 5, "lines": [{{"line_number": 1, "sku": "A", "quantity": 1, "amount_minor": 5}}]}}}}"#
+        ),
+        format!(
+            r#"{{"order": {{"customer_id": "{id}", "source": "shop", "number": "2", "placed_time": "2026-01-01T00:00:00Z", "currency_code": "EUR", "total_minor": 6, "lines": [{{"line_number": 1, "sku": "A", "quantity": 1, "amount_minor": 5}}]}}}}"#
+        ),
         format!(r#"{{"interaction": {{"customer_id": "{id}", "occurred_time": "2026-01-01T00:00:00Z"}}}}"#),
         r#"{"interaction": {"unknown_field": 1}}"#.to_owned(),
     ];

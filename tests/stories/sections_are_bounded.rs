@@ -1,6 +1,8 @@
 use access::{Caller, InternalKey};
 use client::request_id;
-use proto::{consent::v1::*, contact::v1::*, order_history::v1::*, profile::v1::*, section::v1::*, r#type::v1::ExternalId};
+use proto::{
+    consent::v1::*, contact::v1::*, order_history::v1::*, profile::v1::*, section::v1::*, r#type::v1::ExternalId,
+};
 use tests::{Fixture, Installation};
 use tonic::Request;
 
@@ -79,8 +81,7 @@ async fn fill_contact(client: &client::Client, customer_id: &str) {
             recipient: "d".repeat(80),
             organization: "e".repeat(60),
         };
-        let contact_point =
-            ContactPoint { postal_address: Some(address), label: "f".repeat(40), ..Default::default() };
+        let contact_point = ContactPoint { postal_address: Some(address), label: "f".repeat(40), ..Default::default() };
         let request = AddContactPointRequest {
             request_id: request_id(),
             customer_id: customer_id.to_owned(),
@@ -91,8 +92,10 @@ async fn fill_contact(client: &client::Client, customer_id: &str) {
 }
 
 async fn fill_orders(client: &client::Client, customer_id: &str) {
-    let currencies = ["EUR", "USD", "JPY", "GBP", "CHF", "CNY", "RUB", "KWD", "SEK", "NOK", "DKK", "PLN", "CZK", "HUF",
-        "TRY", "INR", "BRL", "ZAR", "MXN", "CAD", "AUD", "NZD"];
+    let currencies = [
+        "EUR", "USD", "JPY", "GBP", "CHF", "CNY", "RUB", "KWD", "SEK", "NOK", "DKK", "PLN", "CZK", "HUF", "TRY", "INR",
+        "BRL", "ZAR", "MXN", "CAD", "AUD", "NZD",
+    ];
     let orders = currencies.iter().enumerate().map(|(i, currency)| Order {
         source: "s".repeat(40),
         number: format!("{i:0100}"),
@@ -119,7 +122,12 @@ async fn fill_consent(client: &client::Client, customer_id: &str) {
         };
         let request = CreatePurposeRequest { request_id: request_id(), purpose: Some(purpose) };
         client.consent().create_purpose(request).await.unwrap();
-        let evidence = Evidence { method: "m".repeat(60), language: "abc-12345678-12345678-12345678".into(), reference: "r".repeat(300), notice_version: 1 };
+        let evidence = Evidence {
+            method: "m".repeat(60),
+            language: "abc-12345678-12345678-12345678".into(),
+            reference: "r".repeat(300),
+            notice_version: 1,
+        };
         let request = GrantConsentRequest {
             request_id: request_id(),
             customer_id: customer_id.to_owned(),
@@ -131,4 +139,3 @@ async fn fill_consent(client: &client::Client, customer_id: &str) {
         client.consent().grant_consent(request).await.unwrap();
     }
 }
-

@@ -58,7 +58,10 @@ fn crates_depend_downwards_only() {
     for (lib, allowed) in allowed {
         let edges = edges(&format!("libs/{lib}/Cargo.toml"), &ours);
         let beyond: Vec<_> = edges.iter().filter(|edge| !allowed.contains(&edge.as_str())).collect();
-        assert!(beyond.is_empty(), "If you are here because libs/{lib} needs {beyond:?}: libs point downwards (ARCHITECTURE.md)");
+        assert!(
+            beyond.is_empty(),
+            "If you are here because libs/{lib} needs {beyond:?}: libs point downwards (ARCHITECTURE.md)"
+        );
     }
     for service in services.iter().filter(|service| *service != "clientele") {
         let edges = edges(&format!("services/{service}/Cargo.toml"), &ours);
@@ -123,11 +126,15 @@ fn every_reason_is_documented_in_its_contract() {
         files(&root().join(folder), ".proto", &mut protos);
         let text: String = protos.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         let source = read(reasons);
-        let declared = source.split("pub const ").skip(1).filter(|rest| rest.split('=').next().unwrap().contains(": Reason"));
+        let declared =
+            source.split("pub const ").skip(1).filter(|rest| rest.split('=').next().unwrap().contains(": Reason"));
         let mut count = 0;
         for name in declared.map(|rest| rest.split(':').next().unwrap().trim().to_owned()) {
             count += 1;
-            assert!(text.contains(&format!("{name}`")), "If you are here because of {name}: say in {folder} which RPC answers it");
+            assert!(
+                text.contains(&format!("{name}`")),
+                "If you are here because of {name}: say in {folder} which RPC answers it"
+            );
         }
         assert!(count > 0, "{reasons}");
     };

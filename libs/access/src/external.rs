@@ -40,9 +40,7 @@ impl Jwks {
 
     async fn load(&self) -> Result<JwkSet, String> {
         let text = match self {
-            Self::File(path) => {
-                tokio::fs::read(path).await.map_err(|e| format!("{}: {e}", path.display()))?
-            }
+            Self::File(path) => tokio::fs::read(path).await.map_err(|e| format!("{}: {e}", path.display()))?,
             Self::Url(url) => {
                 let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build();
                 let answer = client.map_err(|e| e.to_string())?.get(url).send().await;
@@ -126,8 +124,7 @@ impl Authority {
         if validation.algorithms.is_empty() {
             return Err(reason::CREDENTIALS_INVALID.into());
         }
-        let claims =
-            decode::<Claims>(token, &key, &validation).map_err(|_| reason::CREDENTIALS_INVALID)?.claims;
+        let claims = decode::<Claims>(token, &key, &validation).map_err(|_| reason::CREDENTIALS_INVALID)?.claims;
         let verified = Arc::new(Verified {
             subject: claims.sub.into(),
             purposes: claims.purposes,

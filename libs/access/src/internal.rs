@@ -70,9 +70,8 @@ impl InternalKey {
 
     /// Who calls, by a token that a process of this installation has signed.
     pub fn verify(&self, token: &str) -> Result<Caller, Failure> {
-        let claims = decode::<Claims>(token, &self.verify, &self.validation)
-            .map_err(|_| reason::CREDENTIALS_INVALID)?
-            .claims;
+        let claims =
+            decode::<Claims>(token, &self.verify, &self.validation).map_err(|_| reason::CREDENTIALS_INVALID)?.claims;
         Ok(Caller { subject: claims.sub.into(), purpose: Purpose::parse(&claims.purpose)? })
     }
 }

@@ -7,4 +7,4 @@ mod internal;
 
 pub use call::{Call, Caller, PURPOSE_HEADER, PURPOSES, Purpose};
 pub use external::{Authority, Jwks};
-pub use internal::{InternalKey, INTERNAL_AUDIENCE};
+pub use internal::{INTERNAL_AUDIENCE, InternalKey};

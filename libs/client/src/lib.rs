@@ -52,7 +52,10 @@ pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
         .http2_keep_alive_interval(Duration::from_secs(15))
         .keep_alive_timeout(Duration::from_secs(10))
         .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20);
+        .initial_connection_window_size(4 << 20)
+        // A server that refuses a long request before it has read it all resets the stream; a thousand
+        // such refusals are no attack and must not end the connection.
+        .http2_max_local_error_reset_streams(None);
     Ok(endpoint.connect_lazy())
 }
 

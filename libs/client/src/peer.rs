@@ -66,10 +66,8 @@ impl Directory {
     pub async fn unknown(&self, call: &Call, customers: &[Uuid]) -> Result<Vec<Uuid>, Failure> {
         let mut unknown = Vec::new();
         for customers in customers.chunks(250) {
-            let identifiers = customers
-                .iter()
-                .map(|id| Identifier { customer_id: id.to_string(), ..Default::default() })
-                .collect();
+            let identifiers =
+                customers.iter().map(|id| Identifier { customer_id: id.to_string(), ..Default::default() }).collect();
             let request = self.0.request(call, ResolveIdentifiersRequest { identifiers });
             let reply = self.0.sections.clone().resolve_identifiers(request).await.map_err(unreachable)?;
             let known = reply.into_inner().resolutions;

@@ -11,6 +11,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The domain of every `ErrorInfo` of this system.
 pub const DOMAIN: &str = "clientele";
 
+/// So many bytes of violations are told; in base64 and with the rest they stay below 8 KiB.
+const MAX_VIOLATION_BYTES: usize = 4096;
+
 /// One way to fail: a code, a name that programs compare and a text that people read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason {
@@ -105,17 +108,38 @@ impl From<Reason> for Status {
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let Failure { reason, metadata, violations, retry_after } = failure;
-        let metadata: std::collections::HashMap<String, String> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let metadata: std::collections::HashMap<String, String> =
+            metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let mut details = ErrorDetails::new();
         details.set_error_info(reason.name, DOMAIN, metadata);
-        for Violation { field, text } in violations {
+        let (told, untold) = within_headers(violations);
+        for Violation { field, text } in told {
             details.add_bad_request_violation(field, text);
+        }
+        if untold > 0 {
+            details.add_bad_request_violation(".", format!("and {untold} more"));
         }
         if retry_after.is_some() {
             details.set_retry_info(retry_after);
         }
         Status::with_error_details(reason.code, reason.text, details)
     }
+}
+
+/// Details travel in a header, and clients refuse headers of more than 8 KiB: the violations that
+/// fit, and how many do not.
+fn within_headers(mut violations: Vec<Violation>) -> (Vec<Violation>, usize) {
+    let mut room = MAX_VIOLATION_BYTES;
+    let fits = violations.iter().take_while(|violation| {
+        // The frame of each is a few bytes.
+        let size = violation.field.len() + violation.text.len() + 8;
+        let fits = size <= room;
+        room = room.saturating_sub(size);
+        fits
+    });
+    let fitting = fits.count();
+    let untold = violations.split_off(fitting).len();
+    (violations, untold)
 }
 
 impl fmt::Display for Failure {
@@ -129,4 +153,22 @@ impl std::error::Error for Failure {}
 /// The reason's name in a status that came over the wire.
 pub fn reason_of(status: &Status) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_violations_fit_a_header_and_none_is_silently_dropped() {
+        let mut violations = Violations::default();
+        (0..1000).for_each(|i| violations.add(format!("items[{i}]"), "is not valid"));
+        let status = Status::from(violations.into_result().unwrap_err());
+        let told = status.get_details_bad_request().unwrap().field_violations;
+        let (last, told) = told.split_last().unwrap();
+        assert_eq!(last.description, format!("and {} more", 1000 - told.len()));
+        let response = status.into_http::<()>();
+        let size: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        assert!(told.len() > 100 && size < 8192, "{} in {size}", told.len());
+    }
 }

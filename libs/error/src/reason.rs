@@ -28,11 +28,17 @@ pub const ETAG_MISMATCH: Reason = reason(Code::Aborted, "ETAG_MISMATCH", "The re
 pub const PAGE_TOKEN_INVALID: Reason =
     reason(Code::InvalidArgument, "PAGE_TOKEN_INVALID", "The page token does not belong to this listing.");
 /// The consistency token is not one of ours.
-pub const CONSISTENCY_TOKEN_INVALID: Reason =
-    reason(Code::InvalidArgument, "CONSISTENCY_TOKEN_INVALID", "A consistency token is not one of this installation's.");
+pub const CONSISTENCY_TOKEN_INVALID: Reason = reason(
+    Code::InvalidArgument,
+    "CONSISTENCY_TOKEN_INVALID",
+    "A consistency token is not one of this installation's.",
+);
 /// The write that a token names is not in this database, which was restored.
-pub const CONSISTENCY_TOKEN_EXPIRED: Reason =
-    reason(Code::OutOfRange, "CONSISTENCY_TOKEN_EXPIRED", "The write that a consistency token names is not in this database.");
+pub const CONSISTENCY_TOKEN_EXPIRED: Reason = reason(
+    Code::OutOfRange,
+    "CONSISTENCY_TOKEN_EXPIRED",
+    "The write that a consistency token names is not in this database.",
+);
 
 /// No credentials came with the call.
 pub const CREDENTIALS_MISSING: Reason =

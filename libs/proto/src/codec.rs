@@ -52,9 +52,7 @@ impl<T, U: Message + Default> Decoder for Codec<T, U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // The decoder's own text may quote the input, so it goes no further.
-        U::decode(buffer)
-            .map(Some)
-            .map_err(|_| error::reason::MALFORMED_MESSAGE.into())
+        U::decode(buffer).map(Some).map_err(|_| error::reason::MALFORMED_MESSAGE.into())
     }
 
     fn buffer_settings(&self) -> BufferSettings {

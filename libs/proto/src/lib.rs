@@ -9,7 +9,12 @@ pub use codec::Codec;
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clientele.binpb"));
 
 /// The packages of the contract.
-#[expect(missing_docs, clippy::all, reason = "generated; the proto files are its documentation")]
+#[expect(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes,
+    reason = "generated; the proto files are its documentation"
+)]
 pub mod clientele {
     pub mod r#type {
         pub mod v1 {
@@ -60,7 +65,7 @@ pub mod clientele {
 
 pub use clientele::*;
 
-#[expect(clippy::all, reason = "generated")]
+#[expect(clippy::all, clippy::allow_attributes, reason = "generated")]
 mod validate {
     use super::clientele;
     include!(concat!(env!("OUT_DIR"), "/validate_impl.rs"));

@@ -5,10 +5,7 @@ use tonic::{Code, Request, Status};
 
 /// The first line of a handler: the call and its message, once every rule of the contract and every
 /// further check of the service holds. All violations are told at once.
-pub fn accept<T: Validate>(
-    request: Request<T>,
-    check: impl FnOnce(&T, &mut Violations),
-) -> Result<(Call, T), Status> {
+pub fn accept<T: Validate>(request: Request<T>, check: impl FnOnce(&T, &mut Violations)) -> Result<(Call, T), Status> {
     let call = call(&request)?;
     let message = request.into_inner();
     validate(&message, check)?;

@@ -276,4 +276,34 @@ mod tests {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }
+
+    #[tokio::test]
+    async fn each_refusal_of_the_stack_has_its_code_and_reason() {
+        use axum::routing::any;
+        use tower::ServiceExt;
+
+        async fn slow() {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        async fn panics() {
+            panic!("a value that must not be told");
+        }
+        let router = Router::new().route("/grpc.health.x/slow", any(slow)).route("/grpc.health.x/panics", any(panics));
+        let router = router.route("/some.Service/Method", any(|| async {}));
+        let stack = layered(Routes::from(router), Gate::Internal(InternalKey::new("test", &[0; 32])));
+        for (path, timeout, code, reason) in [
+            // tonic's own time-out would say CANCELLED.
+            ("/grpc.health.x/slow", "20m", Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            ("/grpc.health.x/slow", "soon", Code::InvalidArgument, "MALFORMED_DEADLINE"),
+            ("/grpc.health.x/panics", "5S", Code::Internal, "INTERNAL_ERROR"),
+            ("/some.Service/Method", "5S", Code::Unauthenticated, "CREDENTIALS_MISSING"),
+        ] {
+            let request = http::Request::post(path).header("grpc-timeout", timeout).body(axum::body::Body::empty());
+            let response = stack.clone().oneshot(request.unwrap()).await.unwrap();
+            assert!(response.headers().contains_key("x-request-id"), "{path}");
+            let status = Status::from_header_map(response.headers()).unwrap();
+            assert_eq!((status.code(), error::reason_of(&status).as_deref()), (code, Some(reason)), "{path}");
+            assert!(!status.message().contains("must not be told"));
+        }
+    }
 }

@@ -43,14 +43,17 @@ pub async fn serve(serving: Serving) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", ServingStatus::Serving).await;
     for name in &names {
-        health.set_service_status(*name, ServingStatus::Serving).await;
+        // What another process serves is not well before it says so.
+        let own = upstreams.iter().all(|(upstream, _)| upstream != name);
+        let status = if own { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status(*name, status).await;
     }
     for (name, channel) in upstreams {
         tokio::spawn(follow(health.clone(), name, channel, stop.clone()));
     }
     let reflection = || {
-        let builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET);
+        let builder =
+            tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET);
         names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let routes = routes
@@ -92,7 +95,8 @@ pub async fn serve(serving: Serving) -> anyhow::Result<()> {
     }
 }
 
-/// Asks a service behind this one every second how it is, and passes the answer on.
+/// Asks a service behind this one every second how it is, more often while it is not well, and passes
+/// the answer on.
 async fn follow(health: HealthReporter, name: &'static str, channel: Channel, stop: CancellationToken) {
     let mut client = HealthClient::new(channel);
     while !stop.is_cancelled() {
@@ -103,6 +107,7 @@ async fn follow(health: HealthReporter, name: &'static str, channel: Channel, st
         };
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         health.set_service_status(name, status).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // At the start everybody waits for the first good answer.
+        tokio::time::sleep(if serving { Duration::from_secs(1) } else { Duration::from_millis(100) }).await;
     }
 }

@@ -40,9 +40,9 @@ impl Telemetry {
         };
         // The exporter's own connection must not be traced, or it would feed itself.
         let exported = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
-        let spans = traces.as_ref().map(|provider| {
-            tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(exported)
-        });
+        let spans = traces
+            .as_ref()
+            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(exported));
         tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans).try_init()?;
         Ok(Self { traces, metrics })
     }

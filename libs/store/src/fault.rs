@@ -44,7 +44,9 @@ impl Fault {
             Fault::Database(error) => error,
         };
         match &error {
-            sqlx::Error::PoolTimedOut => Failure::from(reason::DATABASE_BUSY).retry_after(std::time::Duration::from_secs(1)),
+            sqlx::Error::PoolTimedOut => {
+                Failure::from(reason::DATABASE_BUSY).retry_after(std::time::Duration::from_secs(1))
+            }
             sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => reason::DATABASE_UNAVAILABLE.into(),
             sqlx::Error::Database(database) => match database.code().as_deref().unwrap_or_default() {
                 "57014" => reason::DEADLINE_EXCEEDED.into(),
@@ -55,7 +57,11 @@ impl Fault {
                 }
                 code => {
                     // The message of a database error may quote a row, so only its code is written down.
-                    tracing::error!(db.response.status_code = code, constraint = database.constraint(), "a statement failed");
+                    tracing::error!(
+                        db.response.status_code = code,
+                        constraint = database.constraint(),
+                        "a statement failed"
+                    );
                     reason::INTERNAL_ERROR.into()
                 }
             },

@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use error::reason;
-use proto::section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse, Section};
 use prost::Message;
+use proto::section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse, Section};
 use uuid::Uuid;
 
 use crate::{Db, Result, timestamp, uuid};

@@ -114,8 +114,7 @@ impl Db {
         let begin = AssertSqlSafe(format!("begin; set local statement_timeout = {}", left.min(30_000)));
         #[expect(clippy::disallowed_methods, reason = "this is the one place, and it runs in a task of its own")]
         let transaction = self.pool().begin_with(begin).await?;
-        let mut tx =
-            Tx { transaction, db: self.clone(), call: call.clone(), vouched: vouched.to_vec(), owner: None };
+        let mut tx = Tx { transaction, db: self.clone(), call: call.clone(), vouched: vouched.to_vec(), owner: None };
         let done = work(&mut tx).await?;
         tx.transaction.commit().await?;
         Ok(done)

@@ -49,10 +49,8 @@ impl Vault {
         let nonce = Nonce::try_assume_unique_for_key(&header[5..]).map_err(|_| Unreadable)?;
         let key = self.sealing.get(&id).ok_or(Unreadable)?;
         let mut body = body.to_vec();
-        let length = key
-            .open_in_place(nonce, Aad::from(self.associated(id, place)), &mut body)
-            .map_err(|_| Unreadable)?
-            .len();
+        let length =
+            key.open_in_place(nonce, Aad::from(self.associated(id, place)), &mut body).map_err(|_| Unreadable)?.len();
         body.truncate(length);
         Ok(body)
     }

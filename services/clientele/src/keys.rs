@@ -46,7 +46,8 @@ impl Keys {
             let pair = Ed25519KeyPair::generate().context("no key pair could be made")?;
             secret(&folder.join("callers.der"), pair.to_pkcs8()?.as_ref())?;
             let x = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "development", "alg": "EdDSA", "use": "sig"});
+            let jwk =
+                json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "development", "alg": "EdDSA", "use": "sig"});
             fs::write(folder.join("jwks.json"), json!({ "keys": [jwk] }).to_string())?;
             let names = SERVICES.into_iter().chain(["owner"]);
             let passwords: BTreeMap<&str, String> = names.map(|name| (name, random(24))).collect();

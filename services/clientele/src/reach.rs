@@ -53,8 +53,9 @@ impl Running {
     }
 
     fn read(state: &std::path::Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(state.join("running.json"))
-            .with_context(|| format!("nothing runs in {}; start it with clientele up, or give --url", state.display()))?;
+        let text = std::fs::read(state.join("running.json")).with_context(|| {
+            format!("nothing runs in {}; start it with clientele up, or give --url", state.display())
+        })?;
         Ok(serde_json::from_slice(&text)?)
     }
 }

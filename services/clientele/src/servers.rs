@@ -48,7 +48,8 @@ impl Servers {
 
     /// Stops both in good order. Postgres ends its sessions and writes a checkpoint.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        for (name, child, signal) in [("postgres", self.postgres.take(), "-INT"), ("redis", self.redis.take(), "-TERM")] {
+        for (name, child, signal) in [("postgres", self.postgres.take(), "-INT"), ("redis", self.redis.take(), "-TERM")]
+        {
             let Some(mut child) = child else { continue };
             if let Some(pid) = child.id() {
                 run(Command::new("kill").args([signal, &pid.to_string()]), "a server cannot be signalled")?;
@@ -96,9 +97,8 @@ impl Servers {
     }
 
     async fn start_redis(&mut self, state: &Path) -> anyhow::Result<String> {
-        let redis = find("redis-server").context(
-            "redis-server is not installed: apt-get install -y redis-server, or give --redis-url",
-        )?;
+        let redis = find("redis-server")
+            .context("redis-server is not installed: apt-get install -y redis-server, or give --redis-url")?;
         let user = Runner::new("redis")?;
         let folder = user.reachable(state, "redis")?;
         user.own(&folder)?;
@@ -204,7 +204,8 @@ fn postgres_bin() -> anyhow::Result<PathBuf> {
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))))
         .max();
     let in_path = || find("postgres").and_then(|path| path.parent().map(Path::to_owned));
-    newest.map(|(_, bin)| bin).or_else(in_path).context(
-        "Postgres is not installed: apt-get install -y postgresql, or give --database-url",
-    )
+    newest
+        .map(|(_, bin)| bin)
+        .or_else(in_path)
+        .context("Postgres is not installed: apt-get install -y postgresql, or give --database-url")
 }

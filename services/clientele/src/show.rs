@@ -96,7 +96,11 @@ impl By {
                 .transpose()?
                 .map(|(network, handle)| SocialIdentifier { network, handle }),
             member_number: self.member_number.unwrap_or_default(),
-            order_number: self.order_number.map(pair).transpose()?.map(|(source, number)| OrderNumber { source, number }),
+            order_number: self
+                .order_number
+                .map(pair)
+                .transpose()?
+                .map(|(source, number)| OrderNumber { source, number }),
             device_id: self.device_id.unwrap_or_default(),
             anonymous_id: self.anonymous_id.unwrap_or_default(),
         })

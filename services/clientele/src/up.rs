@@ -62,7 +62,8 @@ impl Up {
         let keys = Keys::load_or_create(&self.state)?;
         println!("starting Postgres and Redis in {} …", self.state.display());
         let servers =
-            Servers::start(&self.state, &keys.owner_password, self.database_url.clone(), self.redis_url.clone()).await?;
+            Servers::start(&self.state, &keys.owner_password, self.database_url.clone(), self.redis_url.clone())
+                .await?;
         let ran = self.serve(keys, &servers, stop).await;
         servers.stop().await?;
         telemetry.shutdown().await;
@@ -133,8 +134,13 @@ impl Up {
         println!("\nTry next:\n  clientele=target/debug/clientele");
         println!("  $clientele get {customer_id} --json");
         println!("  $clientele lookup --external-id cdnow:00004");
-        println!("  grpcurl -plaintext -H \"authorization: Bearer $($clientele token)\" -H 'clientele-purpose: service' \\");
-        println!("    -d '{{\"customer_id\": \"{customer_id}\"}}' {} clientele.customer.v1.CustomerService/GetCustomer\n", self.listen);
+        println!(
+            "  grpcurl -plaintext -H \"authorization: Bearer $($clientele token)\" -H 'clientele-purpose: service' \\"
+        );
+        println!(
+            "    -d '{{\"customer_id\": \"{customer_id}\"}}' {} clientele.customer.v1.CustomerService/GetCustomer\n",
+            self.listen
+        );
         Ok(())
     }
 }

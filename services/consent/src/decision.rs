@@ -119,7 +119,10 @@ mod tests {
         DateTime::from_timestamp(day * 86_400, 0).unwrap()
     }
 
-    fn records(said: &[(ConsentChannel, Decision, Option<i64>)]) -> Vec<Record> {
+    /// Channel, decision, and the day on which it lapses.
+    type Said = (ConsentChannel, Decision, Option<i64>);
+
+    fn records(said: &[Said]) -> Vec<Record> {
         (1..)
             .zip(said)
             .map(|(day, (channel, decision, expires))| Record {
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_newest_word_about_a_channel_decides() {
-        let cases: &[(&[(ConsentChannel, Decision, Option<i64>)], ConsentChannel, bool, Option<u128>)] = &[
+        let cases: &[(&[Said], ConsentChannel, bool, Option<u128>)] = &[
             (&[], Email, false, None),
             (&[(Email, Granted, None)], Email, true, Some(1)),
             (&[(Email, Granted, None)], Phone, false, None),

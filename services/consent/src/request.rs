@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use chrono::Utc;
 use error::Violations;
-use proto::{consent::v1::*, section::v1::ResolveIdentifiersRequest};
 use prost_types::Timestamp;
+use proto::{consent::v1::*, section::v1::ResolveIdentifiersRequest};
 use store::{check_time, time};
 
 pub fn create(request: &CreatePurposeRequest, violations: &mut Violations) {

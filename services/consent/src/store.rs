@@ -315,20 +315,23 @@ impl RecordRow {
 
     fn chained(&self, reference: &[u8]) -> Vec<u8> {
         let micros = |time: DateTime<Utc>| time.timestamp_micros().to_be_bytes();
-        decision::chain(&self.previous_hash, &[
-            self.record_id.as_bytes(),
-            self.customer_id.as_bytes(),
-            &self.version.to_be_bytes(),
-            self.purpose_id.as_bytes(),
-            &self.channel.to_be_bytes(),
-            &self.decision.to_be_bytes(),
-            self.method.as_bytes(),
-            &self.notice_version.to_be_bytes(),
-            self.language.as_bytes(),
-            reference,
-            &micros(self.recorded_at),
-            &self.expires_at.map(micros).unwrap_or_default(),
-        ])
+        decision::chain(
+            &self.previous_hash,
+            &[
+                self.record_id.as_bytes(),
+                self.customer_id.as_bytes(),
+                &self.version.to_be_bytes(),
+                self.purpose_id.as_bytes(),
+                &self.channel.to_be_bytes(),
+                &self.decision.to_be_bytes(),
+                self.method.as_bytes(),
+                &self.notice_version.to_be_bytes(),
+                self.language.as_bytes(),
+                reference,
+                &micros(self.recorded_at),
+                &self.expires_at.map(micros).unwrap_or_default(),
+            ],
+        )
     }
 
     async fn select(ids: &[Uuid], executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<Self>> {
@@ -415,11 +418,8 @@ async fn record_insert(tx: &mut Tx, version: i64, row: &RecordRow) -> Result<()>
 }
 
 async fn notice_insert(tx: &mut Tx, purpose_id: &str, version: i32, texts: &[NoticeText]) -> Result<()> {
-    let query = sqlx::query!(
-        "insert into consent.notice_versions (purpose_id, version) values ($1, $2)",
-        purpose_id,
-        version
-    );
+    let query =
+        sqlx::query!("insert into consent.notice_versions (purpose_id, version) values ($1, $2)", purpose_id, version);
     sql("insert consent.notice_versions", query.execute(tx.sql())).await?;
     let languages: Vec<String> = texts.iter().map(|text| text.language.clone()).collect();
     let bodies: Vec<String> = texts.iter().map(|text| text.text.clone()).collect();

@@ -1,11 +1,7 @@
 //! What the contract's rules cannot say: whether a value is an address or a number.
 
 use error::Violations;
-use proto::{
-    contact::v1::*,
-    section::v1::ResolveIdentifiersRequest,
-    r#type::v1::Identifier,
-};
+use proto::{contact::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::Identifier};
 
 use crate::normalize;
 

@@ -86,10 +86,8 @@ impl SectionService for Service {
         let (_, message) = accept(request, request::resolve)?;
         let values: Vec<_> = message.identifiers.iter().filter_map(request::contact_value).collect();
         let results = self.store.contact_point_lookup(&values).await?;
-        let resolution = |found: LookupContactPointsResult| Resolution {
-            customer_ids: found.customer_ids,
-            failure: found.failure,
-        };
+        let resolution =
+            |found: LookupContactPointsResult| Resolution { customer_ids: found.customer_ids, failure: found.failure };
         Ok(Response::new(ResolveIdentifiersResponse { resolutions: results.into_iter().map(resolution).collect() }))
     }
 }

@@ -1,8 +1,8 @@
 //! What the contract's rules cannot say: which sections a mask names.
 
 use error::Violations;
-use proto::customer::v1::{BatchGetCustomersRequest, GetCustomerRequest, LookupCustomerRequest, SectionName};
 use prost_types::FieldMask;
+use proto::customer::v1::{BatchGetCustomersRequest, GetCustomerRequest, LookupCustomerRequest, SectionName};
 
 /// The sections by the names of their fields in a customer.
 const SECTIONS: [(&str, SectionName); 6] = [

@@ -46,7 +46,8 @@ impl CustomerService for Service {
         let (call, message) = accept(request, request::lookup)?;
         let customer_id = self.only(&call, &message).await?;
         let sections = request::sections(message.read_mask.as_ref());
-        let customer = view::read(&self.peers, &call, &[customer_id], &sections, message.consistency).await.remove(0)?;
+        let customer =
+            view::read(&self.peers, &call, &[customer_id], &sections, message.consistency).await.remove(0)?;
         Ok(Response::new(LookupCustomerResponse { customer: Some(customer) }))
     }
 
@@ -56,10 +57,8 @@ impl CustomerService for Service {
     ) -> Reply<BatchLookupCustomersResponse> {
         let (call, message) = accept(request, |_, _| ())?;
         let found = lookup::resolve(&self.peers, &call, &message.identifiers).await;
-        let result = |found: Resolution| BatchLookupCustomersResult {
-            customer_ids: found.customer_ids,
-            failure: found.failure,
-        };
+        let result =
+            |found: Resolution| BatchLookupCustomersResult { customer_ids: found.customer_ids, failure: found.failure };
         Ok(Response::new(BatchLookupCustomersResponse { results: found.into_iter().map(result).collect() }))
     }
 }

@@ -91,9 +91,9 @@ fn compose<'a>(
         }
         let placed = part.and_then(|section| place(&mut customer, name, section).map(|()| section));
         match placed {
-            Err(reason) => customer
-                .unavailable
-                .push(UnavailableSection { section: name.into(), reason: reason.to_owned() }),
+            Err(reason) => {
+                customer.unavailable.push(UnavailableSection { section: name.into(), reason: reason.to_owned() })
+            }
             Ok(section) => customer.section_states.push(SectionState {
                 section: name.into(),
                 version: section.version,

@@ -22,10 +22,7 @@ type Reply<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl InteractionService for Service {
-    async fn record_interaction(
-        &self,
-        request: Request<RecordInteractionRequest>,
-    ) -> Reply<RecordInteractionResponse> {
+    async fn record_interaction(&self, request: Request<RecordInteractionRequest>) -> Reply<RecordInteractionResponse> {
         let (call, message) = accept(request, request::record)?;
         let recorded = record::many(&self.store, &call, vec![message]).await.remove(0).map_err(Status::from)?;
         Ok(Written { reply: recorded.reply, replayed: recorded.replayed }.into())

@@ -154,8 +154,7 @@ impl Store {
                     let version = tx.raise(customer_id).await?;
                     let moved_count = visitor_give(tx, &hash, customer_id).await?;
                     let payload = json!({"moved_count": moved_count});
-                    let change =
-                        Change { customer_id, version, resource: "visitor", kind: "visitor.linked", payload };
+                    let change = Change { customer_id, version, resource: "visitor", kind: "visitor.linked", payload };
                     tx.changes(vec![change]).await?;
                     Ok(LinkVisitorResponse { moved_count, consistency_token: tx.token(customer_id, version) })
                 })
@@ -295,8 +294,7 @@ async fn visitor_claim(tx: &mut Tx, hash: &[u8], customer: Uuid) -> Result<()> {
 
 /// Gives the customer what was recorded under a visitor, and how much that is.
 async fn visitor_give(tx: &mut Tx, hash: &[u8], customer: Uuid) -> Result<i64> {
-    let query =
-        sqlx::query!("update interaction.visitors set customer_id = $2 where hash = $1", hash, customer);
+    let query = sqlx::query!("update interaction.visitors set customer_id = $2 where hash = $1", hash, customer);
     sql("update interaction.visitors", query.execute(tx.sql())).await?;
     let query = sqlx::query!(
         "update interaction.interactions set customer_id = $2 where visitor_hash = $1 and customer_id is null",

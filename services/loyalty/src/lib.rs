@@ -45,7 +45,8 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     })
     .await?;
     let service = Service { store: Store { db: db.clone() } };
-    let routes = Routes::new(LoyaltyServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
+    let routes =
+        Routes::new(LoyaltyServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
     server::serve(Serving {
         names: vec![loyalty_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
         routes,

@@ -14,11 +14,8 @@ pub const TRANSACTION_NOT_FOUND: Reason =
     reason(Code::NotFound, "TRANSACTION_NOT_FOUND", "There is no such transaction.");
 pub const INSUFFICIENT_POINTS: Reason =
     reason(Code::FailedPrecondition, "INSUFFICIENT_POINTS", "The member does not have these points any more.");
-pub const BALANCE_LIMIT_EXCEEDED: Reason = reason(
-    Code::FailedPrecondition,
-    "BALANCE_LIMIT_EXCEEDED",
-    "A member holds at most 1,000,000,000,000 points.",
-);
+pub const BALANCE_LIMIT_EXCEEDED: Reason =
+    reason(Code::FailedPrecondition, "BALANCE_LIMIT_EXCEEDED", "A member holds at most 1,000,000,000,000 points.");
 pub const ALREADY_REVERSED: Reason =
     reason(Code::FailedPrecondition, "ALREADY_REVERSED", "The transaction has been reversed already.");
 pub const NOT_REVERSIBLE: Reason =

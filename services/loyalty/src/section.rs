@@ -19,8 +19,7 @@ pub async fn batch_get(store: &Store, request: &BatchGetSectionsRequest) -> Resu
     let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
     let mut bodies = HashMap::new();
     for row in store.section_rows(&ids).await? {
-        let mut section =
-            LoyaltySection { total_size: row.members.0.len() as i32, ..Default::default() };
+        let mut section = LoyaltySection { total_size: row.members.0.len() as i32, ..Default::default() };
         let mut valid_until = None;
         for member in row.members.0.into_iter().take(MEMBERSHIPS) {
             let (member, mut lots) = member.open();

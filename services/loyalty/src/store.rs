@@ -83,8 +83,7 @@ impl Store {
                     let version = tx.raise(customer_id).await?;
                     let member = member_insert(tx, customer_id, &programme_id).await?;
                     let payload = json!({"member_id": member.member_id, "programme_id": programme_id});
-                    let change =
-                        Change { customer_id, version, resource: "member", kind: "member.enrolled", payload };
+                    let change = Change { customer_id, version, resource: "member", kind: "member.enrolled", payload };
                     tx.changes(vec![change]).await?;
                     let consistency_token = tx.token(customer_id, version);
                     Ok(EnrollResponse { member: Some(member.into_proto()), consistency_token })
@@ -200,9 +199,9 @@ impl Store {
         if rows.is_empty() {
             return Err(reason::MEMBER_NOT_FOUND.into());
         }
-        let lots = rows.into_iter().filter_map(|row| {
-            Some(Lot { lot_id: row.lot_id?, remaining: row.remaining?, expires_at: row.expires_at })
-        });
+        let lots = rows
+            .into_iter()
+            .filter_map(|row| Some(Lot { lot_id: row.lot_id?, remaining: row.remaining?, expires_at: row.expires_at }));
         let mut lots: Vec<Lot> = lots.collect();
         ledger::sort(&mut lots);
         Ok(balance(&lots, Utc::now()))
@@ -354,8 +353,11 @@ impl Book {
             lots_move(tx, &postings).await?;
         }
         let moved: i64 = postings.iter().map(|posting| posting.points).sum();
-        let query =
-            sqlx::query!("update loyalty.members set balance = balance + $2 where member_id = $1", self.member_id, moved);
+        let query = sqlx::query!(
+            "update loyalty.members set balance = balance + $2 where member_id = $1",
+            self.member_id,
+            moved
+        );
         sql("update loyalty.members", query.execute(tx.sql())).await?;
         entries_insert(tx, self.transaction_id, self.member_id, &postings).await?;
         self.lots = lots_select(tx, self.member_id).await?;

@@ -9,8 +9,8 @@ use std::{
 use access::Call;
 use error::Failure;
 use futures_util::{Stream, StreamExt, stream};
-use proto::order_history::v1::*;
 use prost::Message;
+use proto::order_history::v1::*;
 use serde_json::json;
 use server::{stream_failure, validate};
 use store::{Change, Fault, Tx, time, uuid};
@@ -95,11 +95,12 @@ pub fn stream(
     inbound: Streaming<RecordOrdersRequest>,
 ) -> impl Stream<Item = Result<RecordOrdersResponse, Status>> + Send {
     let chunks = inbound.ready_chunks(CHUNK);
-    chunks.then(move |chunk| {
-        let (store, call) = (store.clone(), call.clone());
-        async move { stream::iter(acknowledge(&store, &call.renewed(), chunk).await) }
-    })
-    .flatten()
+    chunks
+        .then(move |chunk| {
+            let (store, call) = (store.clone(), call.clone());
+            async move { stream::iter(acknowledge(&store, &call.renewed(), chunk).await) }
+        })
+        .flatten()
 }
 
 async fn acknowledge(

@@ -42,9 +42,8 @@ pub fn order(order: &Order, violations: &mut Violations) {
         }
     }
     let lines: i128 = order.lines.iter().map(|line| i128::from(line.amount_minor)).sum();
-    let total = lines - i128::from(order.discount_minor)
-        + i128::from(order.shipping_minor)
-        + i128::from(order.tax_minor);
+    let total =
+        lines - i128::from(order.discount_minor) + i128::from(order.shipping_minor) + i128::from(order.tax_minor);
     if total != i128::from(order.total_minor) {
         violations.add("total_minor", "is not the lines' amounts − discount + shipping + tax");
     }

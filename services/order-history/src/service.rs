@@ -32,7 +32,10 @@ impl OrderHistoryService for Service {
         }))
     }
 
-    async fn batch_record_orders(&self, request: Request<BatchRecordOrdersRequest>) -> Reply<BatchRecordOrdersResponse> {
+    async fn batch_record_orders(
+        &self,
+        request: Request<BatchRecordOrdersRequest>,
+    ) -> Reply<BatchRecordOrdersResponse> {
         let call = server::call(&request)?;
         let message = request.into_inner();
         let mut violations = Default::default();

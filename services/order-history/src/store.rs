@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 use access::Call;
 use chrono::{DateTime, Utc};
 use error::Failure;
-use proto::{
-    order_history::v1::*,
-    section::v1::Resolution,
-    r#type::v1::Identifier,
-};
 use prost::Message;
+use proto::{order_history::v1::*, section::v1::Resolution, r#type::v1::Identifier};
 use serde::Deserialize;
 use serde_json::json;
 use sqlx::types::Json;
@@ -660,9 +656,8 @@ async fn lines_put(tx: &mut Tx, orders: &[(Uuid, &Order)]) -> Result<()> {
 }
 
 async fn payments_insert(tx: &mut Tx, orders: &[(Uuid, &Order)]) -> Result<()> {
-    let payments = || {
-        orders.iter().flat_map(|(id, order)| (1..).zip(&order.payments).map(move |(i, payment)| (*id, i, payment)))
-    };
+    let payments =
+        || orders.iter().flat_map(|(id, order)| (1..).zip(&order.payments).map(move |(i, payment)| (*id, i, payment)));
     if payments().next().is_none() {
         return Ok(());
     }
@@ -740,7 +735,8 @@ async fn return_insert(tx: &mut Tx, return_id: Uuid, back: &Return) -> Result<(U
     if updated.rows_affected() < numbers.len() as u64 {
         return Err(reason::ORDER_LINE_NOT_FOUND.into());
     }
-    let returned_at = time(back.returned_time).ok_or_else(|| Failure::invalid("return.returned_time", "is not a time"))?;
+    let returned_at =
+        time(back.returned_time).ok_or_else(|| Failure::invalid("return.returned_time", "is not a time"))?;
     let query = sqlx::query!(
         r#"
         insert into order_history.returns (return_id, order_id, refund_minor, reason, returned_at)

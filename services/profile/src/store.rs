@@ -216,7 +216,10 @@ impl Store {
             Ok(known.contains(&id).then_some(id))
         };
         let found = identifiers.iter().map(resolve).collect::<Result<Vec<Option<Uuid>>>>()?;
-        Ok(found.into_iter().map(|id| Resolution { customer_ids: id.iter().map(Uuid::to_string).collect(), ..Default::default() }).collect())
+        Ok(found
+            .into_iter()
+            .map(|id| Resolution { customer_ids: id.iter().map(Uuid::to_string).collect(), ..Default::default() })
+            .collect())
     }
 }
 

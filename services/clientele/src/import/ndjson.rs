@@ -28,7 +28,9 @@ pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> 
             Ok(Row::Order(order)) => orders.push((line, order)),
             Ok(Row::Interaction(request)) => interactions.push((line, request)),
             // The parser's own text may quote the row.
-            Err(_) => journal.refuse(line, "INVALID_ROW", &["expected a profile, an order or an interaction".into()])?,
+            Err(_) => {
+                journal.refuse(line, "INVALID_ROW", &["expected a profile, an order or an interaction".into()])?
+            }
         }
     }
     println!("read {} profiles, {} orders, {} interactions", profiles.len(), orders.len(), interactions.len());

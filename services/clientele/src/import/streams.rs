@@ -1,4 +1,7 @@
-use std::{collections::VecDeque, time::{Duration, Instant}};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use client::Client;
@@ -59,7 +62,7 @@ pub async fn record(client: &Client, orders: Vec<(usize, Order)>, journal: &mut 
         count(reply.result.unwrap_or_default(), line, &mut tally, journal)?;
         progress.inc(1);
         let acknowledged = reply.sequence as u64 + 1;
-        if acknowledged % CHECKPOINT == 0 {
+        if acknowledged.is_multiple_of(CHECKPOINT) {
             journal.acknowledge("orders", acknowledged)?;
         }
     }
@@ -116,11 +119,15 @@ pub async fn record_interactions(
         }
         progress.inc(1);
         let acknowledged = reply.sequence as u64 + 1;
-        if acknowledged % CHECKPOINT == 0 {
+        if acknowledged.is_multiple_of(CHECKPOINT) {
             journal.acknowledge("interactions", acknowledged)?;
         }
     }
-    anyhow::ensure!(lines.is_empty(), "the stream ended with {} interactions unacknowledged; run it again", lines.len());
+    anyhow::ensure!(
+        lines.is_empty(),
+        "the stream ended with {} interactions unacknowledged; run it again",
+        lines.len()
+    );
     progress.finish_and_clear();
     tally.print("interactions", began);
     Ok(())
