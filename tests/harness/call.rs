@@ -59,7 +59,7 @@ impl Caller {
         if !method.is_client_streaming() {
             return grpc.unary(request, path, codec).await;
         }
-        let request = request.map(|message| tokio_stream::once(message));
+        let request = request.map(tokio_stream::once);
         let mut replies = grpc.streaming(request, path, codec).await?.into_inner();
         match replies.next().await {
             Some(reply) => reply.map(Response::new),

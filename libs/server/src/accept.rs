@@ -1,7 +1,8 @@
 use access::Call;
 use error::{Failure, Violations, reason};
+use futures_util::{StreamExt, stream, stream::BoxStream};
 use prost_protovalidate::Validate;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 /// The first line of a handler: the call and its message, once every rule of the contract and every
 /// further check of the service holds. All violations are told at once.
@@ -31,9 +32,21 @@ pub fn call<T>(request: &Request<T>) -> Result<Call, Status> {
     request.extensions().get::<Call>().cloned().ok_or_else(|| reason::CREDENTIALS_MISSING.into())
 }
 
-/// The failure of an inbound stream with its reason: tonic answers oversize with `OUT_OF_RANGE` and
-/// broken frames with `INTERNAL`.
-pub fn stream_failure(status: Status) -> Status {
+/// The messages of an inbound stream up to the first failure, which gets its reason. tonic answers
+/// oversize with `OUT_OF_RANGE` and broken frames with `INTERNAL`, and when it is asked again it goes
+/// on in the middle of the refused message and reads its bytes as frames.
+pub fn inbound<T: Send + 'static>(messages: Streaming<T>) -> BoxStream<'static, Result<T, Status>> {
+    let next = |messages: Option<Streaming<T>>| async {
+        let mut messages = messages?;
+        match messages.message().await {
+            Ok(message) => Some((Ok(message?), Some(messages))),
+            Err(status) => Some((Err(with_reason(status)), None)),
+        }
+    };
+    stream::unfold(Some(messages), next).boxed()
+}
+
+fn with_reason(status: Status) -> Status {
     if error::reason_of(&status).is_some() {
         return status;
     }

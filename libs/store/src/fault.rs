@@ -51,6 +51,8 @@ impl Fault {
             sqlx::Error::Database(database) => match database.code().as_deref().unwrap_or_default() {
                 "57014" => reason::DEADLINE_EXCEEDED.into(),
                 "40001" | "40P01" => reason::WRITE_CONFLICT.into(),
+                // The rules of the contract refuse what a text cannot hold; this is the net below them.
+                "22021" | "22P05" => Failure::invalid(".", "holds a character that cannot be stored"),
                 // Class 08 is a broken connection, 57P a server that stops or starts, 53 one without room.
                 code if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
                     reason::DATABASE_UNAVAILABLE.into()

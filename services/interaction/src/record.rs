@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt, stream};
 use prost::Message;
 use proto::interaction::v1::*;
 use serde_json::json;
-use server::{stream_failure, validate};
+use server::validate;
 use store::{Change, Claim, Fault, Key, Tx, uuid};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
@@ -86,7 +86,7 @@ pub fn stream(
     call: Call,
     inbound: Streaming<RecordInteractionsRequest>,
 ) -> impl Stream<Item = Result<RecordInteractionsResponse, Status>> + Send {
-    let chunks = inbound.ready_chunks(CHUNK);
+    let chunks = server::inbound(inbound).ready_chunks(CHUNK);
     chunks
         .then(move |chunk| {
             let (store, call) = (store.clone(), call.clone());
@@ -108,7 +108,7 @@ async fn acknowledge(
                 sequences.push(item.sequence);
                 requests.push(item.request.unwrap_or_default());
             }
-            Err(status) => broken = Some(stream_failure(status)),
+            Err(status) => broken = Some(status),
         }
     }
     let results = many(store, call, requests).await;

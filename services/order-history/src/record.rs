@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt, stream};
 use prost::Message;
 use proto::order_history::v1::*;
 use serde_json::json;
-use server::{stream_failure, validate};
+use server::validate;
 use store::{Change, Fault, Tx, time, uuid};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
@@ -94,7 +94,7 @@ pub fn stream(
     call: Call,
     inbound: Streaming<RecordOrdersRequest>,
 ) -> impl Stream<Item = Result<RecordOrdersResponse, Status>> + Send {
-    let chunks = inbound.ready_chunks(CHUNK);
+    let chunks = server::inbound(inbound).ready_chunks(CHUNK);
     chunks
         .then(move |chunk| {
             let (store, call) = (store.clone(), call.clone());
@@ -117,7 +117,7 @@ async fn acknowledge(
                 sequences.push(item.sequence);
                 orders.push(item.order.unwrap_or_default());
             }
-            Err(status) => broken = Some(stream_failure(status)),
+            Err(status) => broken = Some(status),
         }
     }
     let results = many(store, call, orders).await;
