@@ -50,7 +50,7 @@ async fn a_customer_is_found_by_every_identifier() {
     let mut batch = identifiers.to_vec();
     batch.insert(1, Identifier { email: "nobody@example.org".into(), ..Default::default() });
     batch.insert(3, Identifier { phone: "not a phone".into(), ..Default::default() });
-    let request = BatchLookupCustomersRequest { identifiers: batch };
+    let request = BatchLookupCustomersRequest { identifiers: batch, consistency: None };
     let results = client.customer().batch_lookup_customers(request).await.unwrap().into_inner().results;
     for (i, result) in results.iter().enumerate() {
         let expected = match i {

@@ -1,5 +1,9 @@
 use client::request_id;
-use proto::{customer::v1::*, profile::v1::*, r#type::v1::Consistency};
+use proto::{
+    customer::v1::*,
+    profile::v1::*,
+    r#type::v1::{Consistency, Identifier},
+};
 use tests::{Fixture, Installation, reason};
 
 #[tokio::test]
@@ -49,8 +53,13 @@ async fn a_token_of_a_lost_future_is_refused() {
     let customer = client.customer().get_customer(request).await.unwrap().into_inner().customer.unwrap();
     let missing: Vec<_> = customer.unavailable.iter().map(|u| (u.section(), u.reason.as_str())).collect();
     assert_eq!(missing, [(SectionName::Loyalty, "CONSISTENCY_TOKEN_EXPIRED")]);
-    let request = proto::loyalty::v1::GetBalanceRequest { member_id: fixture.member_id, consistency };
+    let request = proto::loyalty::v1::GetBalanceRequest { member_id: fixture.member_id.clone(), consistency };
     let failure = client.loyalty().get_balance(request).await.err().unwrap();
+    assert_eq!(reason(&failure), "CONSISTENCY_TOKEN_EXPIRED");
+    let consistency = Some(Consistency { consistency_tokens: fixture.tokens, fully_consistent: false });
+    let identifier = Identifier { member_number: fixture.member_number, ..Default::default() };
+    let request = LookupCustomerRequest { identifier: Some(identifier), consistency, ..Default::default() };
+    let failure = client.customer().lookup_customer(request).await.err().unwrap();
     assert_eq!(reason(&failure), "CONSISTENCY_TOKEN_EXPIRED");
 }
 

@@ -68,7 +68,7 @@ impl Directory {
         for customers in customers.chunks(250) {
             let identifiers =
                 customers.iter().map(|id| Identifier { customer_id: id.to_string(), ..Default::default() }).collect();
-            let request = self.0.request(call, ResolveIdentifiersRequest { identifiers });
+            let request = self.0.request(call, ResolveIdentifiersRequest { identifiers, consistency: None });
             let reply = self.0.sections.clone().resolve_identifiers(request).await.map_err(unreachable)?;
             let known = reply.into_inner().resolutions;
             let absent = customers.iter().zip(known).filter(|(_, found)| found.customer_ids.is_empty());

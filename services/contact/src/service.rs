@@ -67,6 +67,7 @@ impl ContactService for Service {
         request: Request<LookupContactPointsRequest>,
     ) -> Reply<LookupContactPointsResponse> {
         let (_, message) = accept(request, |_, _| ())?;
+        self.store.db.require(message.consistency.as_ref()).await?;
         let results = self.store.contact_point_lookup(&message.values).await?;
         Ok(Response::new(LookupContactPointsResponse { results }))
     }
@@ -84,6 +85,7 @@ impl SectionService for Service {
         request: Request<ResolveIdentifiersRequest>,
     ) -> Reply<ResolveIdentifiersResponse> {
         let (_, message) = accept(request, request::resolve)?;
+        self.store.db.require(message.consistency.as_ref()).await?;
         let values: Vec<_> = message.identifiers.iter().filter_map(request::contact_value).collect();
         let results = self.store.contact_point_lookup(&values).await?;
         let resolution =

@@ -3,7 +3,10 @@
 use error::{Reason, reason::reason};
 use tonic::Code;
 
-pub use error::reason::{CUSTOMER_NOT_FOUND, DEADLINE_EXCEEDED, INTERNAL_ERROR, INVALID_FIELDS, SERVICE_UNAVAILABLE};
+pub use error::reason::{
+    CONSISTENCY_TOKEN_EXPIRED, CONSISTENCY_TOKEN_INVALID, CUSTOMER_NOT_FOUND, DEADLINE_EXCEEDED, INTERNAL_ERROR,
+    INVALID_FIELDS, SERVICE_UNAVAILABLE,
+};
 
 pub const IDENTIFIER_SHARED: Reason =
     reason(Code::FailedPrecondition, "IDENTIFIER_SHARED", "Several customers have this identifier.");

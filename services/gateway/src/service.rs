@@ -56,7 +56,7 @@ impl CustomerService for Service {
         request: Request<BatchLookupCustomersRequest>,
     ) -> Reply<BatchLookupCustomersResponse> {
         let (call, message) = accept(request, |_, _| ())?;
-        let found = lookup::resolve(&self.peers, &call, &message.identifiers).await;
+        let found = lookup::resolve(&self.peers, &call, &message.identifiers, message.consistency.as_ref()).await;
         let result =
             |found: Resolution| BatchLookupCustomersResult { customer_ids: found.customer_ids, failure: found.failure };
         Ok(Response::new(BatchLookupCustomersResponse { results: found.into_iter().map(result).collect() }))
@@ -67,12 +67,18 @@ impl Service {
     /// The one customer whom an identifier names.
     async fn only(&self, call: &Call, message: &LookupCustomerRequest) -> Result<String, Failure> {
         let identifiers = message.identifier.iter().cloned().collect::<Vec<_>>();
-        let Resolution { customer_ids, failure } = lookup::resolve(&self.peers, call, &identifiers).await.remove(0);
+        let consistency = message.consistency.as_ref();
+        let found = lookup::resolve(&self.peers, call, &identifiers, consistency).await.remove(0);
+        let Resolution { customer_ids, failure } = found;
         if failure == reason::INVALID_FIELDS.name {
             return Err(Failure::invalid("identifier", "is malformed"));
         }
         if failure == reason::DEADLINE_EXCEEDED.name {
             return Err(reason::DEADLINE_EXCEEDED.into());
+        }
+        let tokens = [reason::CONSISTENCY_TOKEN_EXPIRED, reason::CONSISTENCY_TOKEN_INVALID];
+        if let Some(refused) = tokens.into_iter().find(|reason| reason.name == failure) {
+            return Err(refused.into());
         }
         if !failure.is_empty() {
             return Err(Failure::from(reason::SERVICE_UNAVAILABLE).retry_after(std::time::Duration::from_secs(1)));

@@ -104,6 +104,7 @@ impl SectionService for Service {
         request: Request<ResolveIdentifiersRequest>,
     ) -> Reply<ResolveIdentifiersResponse> {
         let (_, message) = accept(request, request::resolve)?;
+        self.store.db.require(message.consistency.as_ref()).await?;
         let visitors: Vec<_> = message.identifiers.iter().filter_map(request::visitor).collect();
         let customers = self.store.visitor_resolve(&visitors).await?;
         let resolution = |id: Option<uuid::Uuid>| Resolution {

@@ -88,6 +88,7 @@ impl SectionService for Service {
         request: Request<ResolveIdentifiersRequest>,
     ) -> Reply<ResolveIdentifiersResponse> {
         let (_, message) = accept(request, request::resolve)?;
+        self.store.db.require(message.consistency.as_ref()).await?;
         let resolutions = self.store.identifier_resolve(&message.identifiers).await?;
         Ok(Response::new(ResolveIdentifiersResponse { resolutions }))
     }

@@ -60,6 +60,7 @@ impl ProfileService for Service {
         request: Request<ResolveExternalIdsRequest>,
     ) -> Reply<ResolveExternalIdsResponse> {
         let (_, message) = accept(request, |_, _| ())?;
+        self.store.db.require(message.consistency.as_ref()).await?;
         let found = self.store.external_id_resolve(&message.external_ids).await?;
         let results = found
             .into_iter()
@@ -81,6 +82,7 @@ impl SectionService for Service {
         request: Request<ResolveIdentifiersRequest>,
     ) -> Reply<ResolveIdentifiersResponse> {
         let (_, message) = accept(request, request::resolve)?;
+        self.store.db.require(message.consistency.as_ref()).await?;
         let resolutions = self.store.identifier_resolve(&message.identifiers).await?;
         Ok(Response::new(ResolveIdentifiersResponse { resolutions }))
     }

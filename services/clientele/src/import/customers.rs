@@ -63,7 +63,7 @@ async fn known(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec
     if external_ids.is_empty() {
         return Ok(vec![false; customers.len()]);
     }
-    let request = ResolveExternalIdsRequest { external_ids };
+    let request = ResolveExternalIdsRequest { external_ids, consistency: None };
     let call = || async { client.profile().resolve_external_ids(request.clone()).await };
     let results = retry(call).await.map_err(crate::show::failed)?.into_inner().results;
     let mut found = results.into_iter();
