@@ -2,6 +2,7 @@
 
 SHELL := /bin/bash
 export SQLX_OFFLINE := true
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 CACHE := target/tools
 PYTHON := $(CACHE)/python/bin/python
 
@@ -10,7 +11,7 @@ PYTHON := $(CACHE)/python/bin/python
 ## Starts everything with sample data, shows a customer, and stays until Ctrl-C.
 run: servers
 	cargo build --workspace
-	target/debug/clientele up --demo
+	$(TARGET)/debug/clientele up --demo
 
 ## Runs every test, also those with Python and Node clients, against a Postgres of its own.
 test: servers clients
