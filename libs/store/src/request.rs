@@ -23,11 +23,6 @@ impl Key {
     pub fn request_id(&self) -> Uuid {
         self.request_id
     }
-
-    /// Whether another request under the same id says the same.
-    pub fn same_content(&self, other: &Key) -> bool {
-        self.digest == other.digest
-    }
 }
 
 /// What is known of a request id.

@@ -131,9 +131,4 @@ impl Tx {
     pub fn vault(&self) -> &Vault {
         self.db.vault()
     }
-
-    /// Who writes.
-    pub fn call(&self) -> &Call {
-        &self.call
-    }
 }
