@@ -54,11 +54,16 @@ impl Jwks {
 
 /// Verifies the tokens of callers from outside (JWT, RFC 7519; keys RFC 7517).
 pub struct Authority {
-    source: Jwks,
     validation: Validation,
-    keys: RwLock<Arc<JwkSet>>,
-    refreshed: Mutex<Instant>,
+    keys: Arc<Keys>,
     verified: Cache<[u8; 32], Arc<Verified>>,
+}
+
+/// The issuer's keys, and when they were last asked for.
+struct Keys {
+    source: Jwks,
+    set: RwLock<Arc<JwkSet>>,
+    refreshed: Mutex<Instant>,
 }
 
 struct Verified {
@@ -91,10 +96,8 @@ impl Authority {
         validation.validate_nbf = true;
         validation.leeway = 5;
         Ok(Self {
-            source,
             validation,
-            keys: RwLock::new(Arc::new(keys)),
-            refreshed: Mutex::new(Instant::now()),
+            keys: Arc::new(Keys { source, set: RwLock::new(Arc::new(keys)), refreshed: Mutex::new(Instant::now()) }),
             verified: Cache::new(10_000),
         })
     }
@@ -135,22 +138,32 @@ impl Authority {
     }
 
     async fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, Failure> {
-        if let Some(key) = find(&self.keys(), id, algorithm) {
+        if let Some(key) = find(&self.keys.set(), id, algorithm) {
             return Ok(key);
         }
-        let mut refreshed = self.refreshed.lock().await;
-        if refreshed.elapsed() >= REFRESH_INTERVAL {
-            *refreshed = Instant::now();
-            match self.source.load().await {
-                Ok(keys) => *self.keys.write().expect("no holder panics") = Arc::new(keys),
-                Err(error) => tracing::warn!(%error, "the key set could not be read again"),
-            }
-        }
-        find(&self.keys(), id, algorithm).ok_or_else(|| reason::CREDENTIALS_INVALID.into())
+        // In a task of its own, since a caller that goes away would take the refresh with it.
+        let keys = self.keys.clone();
+        let _ = tokio::spawn(async move { keys.refresh().await }).await;
+        find(&self.keys.set(), id, algorithm).ok_or_else(|| reason::CREDENTIALS_INVALID.into())
+    }
+}
+
+impl Keys {
+    fn set(&self) -> Arc<JwkSet> {
+        self.set.read().expect("no holder panics").clone()
     }
 
-    fn keys(&self) -> Arc<JwkSet> {
-        self.keys.read().expect("no holder panics").clone()
+    /// Reads the keys again, unless somebody just did.
+    async fn refresh(&self) {
+        let mut refreshed = self.refreshed.lock().await;
+        if refreshed.elapsed() < REFRESH_INTERVAL {
+            return;
+        }
+        match self.source.load().await {
+            Ok(keys) => *self.set.write().expect("no holder panics") = Arc::new(keys),
+            Err(error) => tracing::warn!(%error, "the key set could not be read again"),
+        }
+        *refreshed = Instant::now();
     }
 }
 

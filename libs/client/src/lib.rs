@@ -1,6 +1,7 @@
 //! The Rust SDK. A [`Client`] hands out the generated, typed clients of every service behind one
-//! gateway and takes care of what every call needs: credentials, the declared purpose, a deadline,
-//! the trace, and the tokens of the writes that later reads must have seen.
+//! gateway and takes care of what every call needs: credentials, the declared purpose, a deadline and
+//! the trace. It remembers the tokens of writes that later reads must have seen, makes request ids,
+//! and repeats what found nobody to answer it.
 
 mod credentials;
 mod peer;
@@ -34,6 +35,8 @@ pub type Transport = InterceptedService<Channel, Credentials>;
 
 /// A gateway takes so many tokens with one read.
 const MAX_TOKENS: usize = 512;
+/// The largest reply that is read: 250 customers or a page of a thousand, with room to spare.
+const MAX_REPLY: usize = 32 << 20;
 
 /// A caller of one gateway. Clones share the connection and the remembered tokens.
 #[derive(Clone)]
@@ -51,8 +54,10 @@ pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
         .connect_timeout(Duration::from_secs(2))
         .http2_keep_alive_interval(Duration::from_secs(15))
         .keep_alive_timeout(Duration::from_secs(10))
+        // As many streams as a server takes fit into the connection's window, so that one whose reader
+        // has gone to sleep holds up nobody but itself.
         .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .initial_connection_window_size(1 << 30)
         // A server that refuses a long request before it has read it all resets the stream; a thousand
         // such refusals are no attack and must not end the connection.
         .http2_max_local_error_reset_streams(None);
@@ -73,37 +78,37 @@ impl Client {
 
     /// Composed look-ups.
     pub fn customer(&self) -> CustomerServiceClient<Transport> {
-        CustomerServiceClient::new(self.transport())
+        CustomerServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// Who the customer is.
     pub fn profile(&self) -> ProfileServiceClient<Transport> {
-        ProfileServiceClient::new(self.transport())
+        ProfileServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// How to reach the customer.
     pub fn contact(&self) -> ContactServiceClient<Transport> {
-        ContactServiceClient::new(self.transport())
+        ContactServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// What the customer bought.
     pub fn order_history(&self) -> OrderHistoryServiceClient<Transport> {
-        OrderHistoryServiceClient::new(self.transport())
+        OrderHistoryServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// What passed between us.
     pub fn interaction(&self) -> InteractionServiceClient<Transport> {
-        InteractionServiceClient::new(self.transport())
+        InteractionServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// What we promised the customer.
     pub fn loyalty(&self) -> LoyaltyServiceClient<Transport> {
-        LoyaltyServiceClient::new(self.transport())
+        LoyaltyServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// What the customer allowed.
     pub fn consent(&self) -> ConsentServiceClient<Transport> {
-        ConsentServiceClient::new(self.transport())
+        ConsentServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// Remembers a write, so that [`consistency`](Self::consistency) covers it. The oldest of more

@@ -24,7 +24,7 @@ pub struct Peer {
 impl Peer {
     /// A peer behind a channel.
     pub fn new(channel: Channel, key: InternalKey) -> Self {
-        let sections = SectionServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20);
+        let sections = SectionServiceClient::new(channel.clone()).max_decoding_message_size(crate::MAX_REPLY);
         Self { channel, sections, key }
     }
 

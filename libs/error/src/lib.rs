@@ -87,6 +87,16 @@ impl Failure {
         self.reason
     }
 
+    /// Whether the same request fails in the same way however often it is made, as long as the data
+    /// is what it is. What is not final is a failure of the moment: try again.
+    pub fn is_final(&self) -> bool {
+        use Code::*;
+        matches!(
+            self.reason.code,
+            InvalidArgument | NotFound | AlreadyExists | PermissionDenied | FailedPrecondition | OutOfRange
+        )
+    }
+
     /// The violations as `field: text`, for results inside a batch.
     pub fn invalid_fields(&self) -> Vec<String> {
         self.violations.iter().map(|v| format!("{}: {}", v.field, v.text)).collect()

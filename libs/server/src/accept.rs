@@ -1,6 +1,6 @@
 use access::Call;
 use error::{Failure, Violations, reason};
-use futures_util::{StreamExt, stream, stream::BoxStream};
+use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use prost_protovalidate::Validate;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -32,10 +32,35 @@ pub fn call<T>(request: &Request<T>) -> Result<Call, Status> {
     request.extensions().get::<Call>().cloned().ok_or_else(|| reason::CREDENTIALS_MISSING.into())
 }
 
+/// Answers the items of a stream in the order of arrival, as many together as have arrived, up to
+/// `chunk`. The first answer that is an error ends the stream, as does an item that cannot be read.
+pub fn acknowledge<T, R, F>(
+    items: Streaming<T>,
+    chunk: usize,
+    answer: impl Fn(Vec<T>) -> F + Send + 'static,
+) -> impl Stream<Item = Result<R, Status>> + Send
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = Vec<Result<R, Status>>> + Send,
+{
+    let answers = inbound(items).ready_chunks(chunk).then(move |arrived| {
+        let mut broken = None;
+        let whole = arrived.into_iter().filter_map(|item| item.map_err(|status| broken = Some(status)).ok());
+        let answers = answer(whole.collect());
+        async move {
+            let mut answers = answers.await;
+            answers.extend(broken.map(Err));
+            stream::iter(answers)
+        }
+    });
+    answers.flatten()
+}
+
 /// The messages of an inbound stream up to the first failure, which gets its reason. tonic answers
 /// oversize with `OUT_OF_RANGE` and broken frames with `INTERNAL`, and when it is asked again it goes
 /// on in the middle of the refused message and reads its bytes as frames.
-pub fn inbound<T: Send + 'static>(messages: Streaming<T>) -> BoxStream<'static, Result<T, Status>> {
+fn inbound<T: Send + 'static>(messages: Streaming<T>) -> BoxStream<'static, Result<T, Status>> {
     let next = |messages: Option<Streaming<T>>| async {
         let mut messages = messages?;
         match messages.message().await {

@@ -41,6 +41,8 @@ const MAX_IN_FLIGHT: usize = 4096;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Anyone may ask these: whether the process is well, and what the contract is.
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+/// Whoever has shown no credentials is answered within this time or not at all.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How callers prove themselves.
 #[derive(Clone)]
@@ -153,6 +155,7 @@ async fn deadline(mut request: Request, next: Next) -> Result<Response, Infallib
             None => return Ok(refusal(reason::MALFORMED_DEADLINE)),
         },
     };
+    let timeout = if is_open(&request) { timeout.min(OPEN_TIMEOUT) } else { timeout };
     request.extensions_mut().insert(Deadline(Instant::now() + timeout));
     match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => Ok(response),
@@ -181,7 +184,7 @@ fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
 }
 
 async fn identify(State(gate): State<Gate>, mut request: Request, next: Next) -> Result<Response, Infallible> {
-    if OPEN.iter().any(|prefix| request.uri().path().starts_with(prefix)) {
+    if is_open(&request) {
         return Ok(next.run(request).await);
     }
     let caller = match authenticate(&gate, request.headers()).await {
@@ -193,6 +196,10 @@ async fn identify(State(gate): State<Gate>, mut request: Request, next: Next) ->
     };
     request.extensions_mut().insert(Call { caller, deadline, traceparent: traceparent().into() });
     Ok(next.run(request).await)
+}
+
+fn is_open(request: &Request) -> bool {
+    OPEN.iter().any(|prefix| request.uri().path().starts_with(prefix))
 }
 
 async fn authenticate(gate: &Gate, headers: &HeaderMap) -> Result<access::Caller, Failure> {

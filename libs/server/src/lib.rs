@@ -7,7 +7,7 @@ mod layers;
 mod serve;
 mod telemetry;
 
-pub use accept::{accept, call, inbound, validate};
+pub use accept::{accept, acknowledge, call, validate};
 pub use config::{ServiceConfig, config};
 pub use layers::Gate;
 pub use serve::{Serving, serve};

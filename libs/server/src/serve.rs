@@ -79,7 +79,7 @@ pub async fn serve(serving: Serving) -> anyhow::Result<()> {
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(1024)
         .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .initial_connection_window_size(1 << 30)
         .add_routes(Routes::from(layered(routes, gate)))
         .serve_with_incoming_shutdown(incoming, drained);
     let ceiling = async {

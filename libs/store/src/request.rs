@@ -9,6 +9,8 @@ use crate::{Db, Result, Tx, sql};
 
 /// Replies are kept for eight days, a day more than is promised.
 const KEPT: &str = "8 days";
+/// So many are deleted by one statement.
+const PURGED_AT_ONCE: u64 = 10_000;
 
 /// What makes a write repeatable: the method, the caller's id for the request, and what it said.
 #[derive(Clone, Copy)]
@@ -90,7 +92,7 @@ impl Tx {
             .map(|key| match known.remove(&key.request_id) {
                 None => Ok(Claim::Fresh),
                 Some(row) if row.digest != key.digest => Ok(Claim::Reused),
-                Some(row) => Ok(Claim::Replay(self.vault().open(place(key.request_id), &row.reply)?)),
+                Some(row) => Ok(Claim::Replay(self.vault().open(place(&caller, method, key.request_id), &row.reply)?)),
             })
             .collect()
     }
@@ -99,7 +101,8 @@ impl Tx {
     pub async fn settle(&mut self, method: &'static str, replies: &[(Uuid, Vec<u8>, Option<Uuid>)]) -> Result<()> {
         let caller = self.call.caller.subject.to_string();
         let ids: Vec<Uuid> = replies.iter().map(|(id, ..)| *id).collect();
-        let sealed: Vec<Vec<u8>> = replies.iter().map(|(id, reply, _)| self.vault().seal(place(*id), reply)).collect();
+        let seal = |id, reply: &[u8]| self.vault().seal(place(&caller, method, id), reply);
+        let sealed: Vec<Vec<u8>> = replies.iter().map(|(id, reply, _)| seal(*id, reply)).collect();
         let customers: Vec<Option<Uuid>> = replies.iter().map(|(.., customer)| *customer).collect();
         // Not a join with `unnest`: on a young table without statistics Postgres would begin it with all
         // of the caller's requests.
@@ -130,21 +133,29 @@ pub(crate) async fn purge(db: Db) {
     let mut hourly = tokio::time::interval(Duration::from_secs(3600));
     while !db.pool().is_closed() {
         hourly.tick().await;
-        let purged = sqlx::query!(
-            r#"
-            delete from requests where ctid in
-            (select ctid from requests where created_at < now() - $1::text::interval limit 10000)
-            "#,
-            KEPT
-        )
-        .execute(db.pool())
-        .await;
-        if let Err(error) = purged {
-            tracing::warn!(kind = ?error.as_database_error().and_then(|e| e.code()), "old replies could not be purged");
+        let mut left = true;
+        while left {
+            let purged = sqlx::query!(
+                r#"
+                delete from requests where ctid in
+                (select ctid from requests where created_at < now() - $1::text::interval limit $2)
+                "#,
+                KEPT,
+                PURGED_AT_ONCE as i64
+            )
+            .execute(db.pool())
+            .await;
+            left = purged.as_ref().is_ok_and(|purged| purged.rows_affected() == PURGED_AT_ONCE);
+            if let Err(error) = purged {
+                let code = error.as_database_error().and_then(|e| e.code());
+                tracing::warn!(kind = ?code, "old replies could not be purged");
+            }
         }
     }
 }
 
-fn place(request_id: Uuid) -> Place {
-    Place { table: "requests", column: "reply", row: request_id }
+/// The same id may be another caller's, or the same one's for another method.
+fn place(caller: &str, method: &str, request_id: Uuid) -> Place {
+    let row = Uuid::new_v5(&request_id, format!("{method} {caller}").as_bytes());
+    Place { table: "requests", column: "reply", row }
 }

@@ -31,10 +31,20 @@ impl Tx {
 }
 
 impl Db {
-    /// Answers once this database has seen every write that the tokens of this service name, or
-    /// `CONSISTENCY_TOKEN_EXPIRED` when it never will.
+    /// Answers when this database has seen every write that the tokens of this service name, else
+    /// `CONSISTENCY_TOKEN_EXPIRED`.
     pub async fn require(&self, consistency: Option<&Consistency>) -> Result<()> {
-        let required = self.required(consistency)?;
+        self.seen(self.required(consistency)?).await
+    }
+
+    /// The same for a read of certain customers, which passes over tokens of others.
+    pub async fn require_of(&self, consistency: Option<&Consistency>, customers: &[Uuid]) -> Result<()> {
+        let mut required = self.required(consistency)?;
+        required.retain(|customer, _| customers.contains(customer));
+        self.seen(required).await
+    }
+
+    async fn seen(&self, required: BTreeMap<Uuid, i64>) -> Result<()> {
         if required.is_empty() {
             return Ok(());
         }
@@ -100,11 +110,15 @@ impl Token {
 }
 
 /// The life of the database: another cluster, a promoted standby and a restore each begin a new one.
+/// The timeline is that of the log being written: what `pg_control_checkpoint()` says is the last
+/// checkpoint's, which after a promotion is the old one's for minutes. A standby has no such log, so
+/// it is refused here.
 pub(crate) async fn epoch(connection: &mut PgConnection) -> sqlx::Result<[u8; 8]> {
     let row = sqlx::query!(
         r#"
-        select system_identifier::text || ' ' || timeline_id || ' ' || epoch as "life!"
-        from pg_control_system(), pg_control_checkpoint(), feed
+        select system_identifier::text || ' ' ||
+               substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || ' ' || epoch as "life!"
+        from pg_control_system(), feed
         "#
     )
     .fetch_one(connection)

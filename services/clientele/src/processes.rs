@@ -3,12 +3,16 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
 use crate::suite::{Plan, SERVICES};
+
+/// A process gets so long to drain.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Seven running processes.
 pub struct Processes {
@@ -58,8 +62,23 @@ impl Processes {
             .env("CLIENTELE_LOYALTY_URL", config.loyalty_url)
             .env("CLIENTELE_CONSENT_URL", config.consent_url);
         children.push((gateway::NAME, command.spawn().context("the gateway does not start")?));
-        crate::reach::all_serving(plan.listen).await?;
-        Ok(Self { address: plan.listen, children })
+        let mut processes = Self { address: plan.listen, children };
+        tokio::select! {
+            ready = crate::reach::all_serving(plan.listen) => ready?,
+            (name, status) = processes.ended() => anyhow::bail!("{name} ended before it was ready: {status}"),
+        }
+        Ok(processes)
+    }
+
+    /// Answers when a process ends by itself, which one, and how. Each is told once.
+    pub async fn ended(&mut self) -> (&'static str, String) {
+        if self.children.is_empty() {
+            return std::future::pending().await;
+        }
+        let waits = self.children.iter_mut().map(|(_, child)| Box::pin(child.wait()));
+        let (status, i, _) = futures_util::future::select_all(waits).await;
+        let (name, _) = self.children.remove(i);
+        (name, status.map_or_else(|error| error.to_string(), |status| status.to_string()))
     }
 
     /// The process id of each service.
@@ -67,13 +86,16 @@ impl Processes {
         self.children.iter().filter_map(|(name, child)| Some((*name, child.id()?)))
     }
 
-    /// Lets every process drain and waits for it.
+    /// Lets every process drain and waits for it. One that does not end in time is killed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         for (_, id) in self.ids() {
             std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status()?;
         }
-        for (_, child) in &mut self.children {
-            child.wait().await?;
+        for (name, child) in &mut self.children {
+            if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+                println!("{name} does not drain and is killed");
+                child.kill().await?;
+            }
         }
         Ok(())
     }
@@ -85,7 +107,7 @@ fn binary(name: &str) -> anyhow::Result<Command> {
     let path: PathBuf = std::env::current_exe()?.with_file_name(name);
     anyhow::ensure!(path.exists(), "{} is not built: cargo build --workspace", path.display());
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--"]).arg(path).process_group(0);
+    command.args(["--pdeathsig", "TERM", "--"]).arg(path).process_group(0).kill_on_drop(true);
     for (variable, _) in std::env::vars_os() {
         if variable.to_str().is_some_and(|name| name.starts_with("CLIENTELE_")) {
             command.env_remove(variable);

@@ -80,10 +80,16 @@ impl Up {
             connections: 20,
         };
         println!("starting seven services …");
-        database::prepare(&plan.database_url, &plan.keys.passwords).await?;
-        let mut services = match self.processes {
-            true => Services::Outside(Processes::start(&plan).await?),
-            false => Services::Inside(Suite::start(&plan).await?),
+        let start = async {
+            database::prepare(&plan.database_url, &plan.keys.passwords).await?;
+            anyhow::Ok(match self.processes {
+                true => Services::Outside(Processes::start(&plan).await?),
+                false => Services::Inside(Suite::start(&plan).await?),
+            })
+        };
+        let mut services = tokio::select! {
+            services = start => services?,
+            () = stop.cancelled() => return Ok(()),
         };
         let address = match &services {
             Services::Inside(suite) => suite.address,
@@ -111,10 +117,13 @@ impl Up {
                 () = stop.cancelled() => Ok(()),
                 ended = suite.ended() => ended.and_then(|()| anyhow::bail!("a service stopped by itself")),
             },
-            Services::Outside(_) => {
-                stop.cancelled().await;
-                Ok(())
-            }
+            // What runs goes on, as it would on machines of its own.
+            Services::Outside(processes) => loop {
+                tokio::select! {
+                    () = stop.cancelled() => break Ok(()),
+                    (name, status) = processes.ended() => println!("{name} ended by itself: {status}"),
+                }
+            },
         };
         println!("draining …");
         match services {
@@ -131,7 +140,7 @@ impl Up {
         let customer_id = import::demo(&client, &self.state).await?;
         println!("\nEverything that is known about one of them:");
         show::customer(&client, &customer_id).await?;
-        println!("\nTry next:\n  clientele=target/debug/clientele");
+        println!("\nTry next:\n  clientele={}", std::env::current_exe()?.display());
         println!("  $clientele get {customer_id} --json");
         println!("  $clientele lookup --external-id cdnow:00004");
         println!(

@@ -3,7 +3,7 @@
 //!
 //! The rule: of the records about a purpose, those count that were made at or before the time asked
 //! and speak of the channel or of every channel. The newest decides. A question about every channel
-//! is decided by the newest record of each channel together: one that does not allow decides.
+//! is decided by the last word about each channel together: one that does not allow decides.
 
 use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
@@ -39,27 +39,10 @@ pub fn decide(records: &[Record], basis: LegalBasis, channel: ConsentChannel, at
             None => silent,
         };
     }
-    let Some(general) = newest(records, at, |record| record.channel == every) else {
-        let refused = records.iter().filter(|r| r.recorded_at <= at && r.decision != Decision::Granted);
-        let refused = refused.max_by_key(|record| record.version);
-        return match refused {
-            Some(record) => Answer { allowed: false, deciding: Some(record.record_id) },
-            None => silent,
-        };
-    };
-    // A later word about one channel is stricter than the general one, or changes nothing.
-    let later = records.iter().filter(|r| r.version > general.version && r.recorded_at <= at);
-    let mut channels: Vec<&Record> = Vec::new();
-    for record in later {
-        match channels.iter_mut().find(|known| known.channel == record.channel) {
-            Some(known) if known.version < record.version => *known = record,
-            Some(_) => (),
-            None => channels.push(record),
-        }
-    }
-    channels.sort_by_key(|record| record.version);
-    let stricter = channels.into_iter().rev().map(|record| answer(record, basis, at)).find(|answer| !answer.allowed);
-    stricter.unwrap_or_else(|| answer(general, basis, at))
+    let words = last_words(records, at);
+    let refusing = words.iter().rev().map(|record| answer(record, basis, at)).find(|answer| !answer.allowed);
+    let general = words.iter().find(|record| record.channel == every).map(|record| answer(record, basis, at));
+    refusing.or(general).unwrap_or(silent)
 }
 
 /// Now, but never before a record that was made: the database that dated it may run ahead of this
@@ -68,15 +51,10 @@ pub fn now(records: &[Record]) -> DateTime<Utc> {
     records.iter().map(|record| record.recorded_at).fold(Utc::now(), DateTime::max)
 }
 
-/// The records in force: of each channel the newest that no later record of every channel replaced.
+/// The records in force: the last words but for grants that have lapsed.
 pub fn in_force(records: &[Record], at: DateTime<Utc>) -> Vec<&Record> {
-    let made = || records.iter().filter(|record| record.recorded_at <= at);
-    let general = newest(records, at, |record| record.channel == ConsentChannel::Unspecified);
-    let since = general.map_or(0, |record| record.version);
-    let mut in_force: Vec<&Record> = general.into_iter().collect();
-    let single = made().filter(|r| r.version > since && r.channel != ConsentChannel::Unspecified);
-    in_force.extend(single.filter(|r| !made().any(|other| other.channel == r.channel && other.version > r.version)));
-    in_force
+    let lapsed = |record: &Record| record.expires_at.is_some_and(|expires_at| expires_at <= at);
+    last_words(records, at).into_iter().filter(|record| !lapsed(record)).collect()
 }
 
 /// The first instant at which the records in force read differently without a write.
@@ -93,6 +71,17 @@ pub fn chain(previous: &[u8], parts: &[&[u8]]) -> Vec<u8> {
         context.update(part);
     }
     context.finish().as_ref().to_vec()
+}
+
+/// Of each channel the newest record that no later record of every channel replaced, oldest first.
+fn last_words(records: &[Record], at: DateTime<Utc>) -> Vec<&Record> {
+    let made = || records.iter().filter(|record| record.recorded_at <= at);
+    let general = newest(records, at, |record| record.channel == ConsentChannel::Unspecified);
+    let since = general.map_or(0, |record| record.version);
+    let replaced = |record: &Record| made().any(|o| o.channel == record.channel && o.version > record.version);
+    let mut words: Vec<&Record> = made().filter(|record| record.version >= since && !replaced(record)).collect();
+    words.sort_by_key(|record| record.version);
+    words
 }
 
 fn newest(records: &[Record], at: DateTime<Utc>, of: impl Fn(&Record) -> bool) -> Option<&Record> {
@@ -154,6 +143,8 @@ mod tests {
             (&[(Unspecified, Granted, None), (Sms, Withdrawn, None), (Sms, Granted, None)], Unspecified, true, Some(1)),
             (&[(Email, Granted, None)], Unspecified, false, None),
             (&[(Email, Refused, None)], Unspecified, false, Some(1)),
+            // Who took a refusal back is not held to it.
+            (&[(Email, Refused, None), (Email, Granted, None)], Unspecified, false, None),
         ];
         for (said, channel, allowed, deciding) in cases {
             let answer = decide(&records(said), LegalBasis::Consent, *channel, at(10));
@@ -174,6 +165,8 @@ mod tests {
         let basis = LegalBasis::LegitimateInterests;
         assert!(decide(&[], basis, Email, at(1)).allowed);
         assert!(!decide(&records(&[(Email, Withdrawn, None)]), basis, Email, at(5)).allowed);
+        let granted_again = records(&[(Email, Withdrawn, None), (Email, Granted, None)]);
+        assert!(decide(&granted_again, basis, Unspecified, at(5)).allowed);
     }
 
     #[test]
@@ -183,6 +176,9 @@ mod tests {
         assert_eq!(versions, [2, 3]);
         assert_eq!(next_lapse(&records, at(5)), Some(at(9)));
         assert_eq!(next_lapse(&records, at(9)), None);
+        // What lapsed is not in force, and nothing older comes back in its place.
+        let versions: Vec<i64> = in_force(&records, at(9)).iter().map(|record| record.version).collect();
+        assert_eq!(versions, [2]);
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use chrono::Utc;
 use error::Violations;
 use prost_types::Timestamp;
 use proto::{consent::v1::*, section::v1::ResolveIdentifiersRequest};
-use store::{check_time, time};
+use store::check_time;
 
 pub fn create(request: &CreatePurposeRequest, violations: &mut Violations) {
     let texts = request.purpose.as_ref().map(|purpose| purpose.notice_texts.as_slice()).unwrap_or_default();
@@ -19,9 +18,6 @@ pub fn publish(request: &PublishNoticeRequest, violations: &mut Violations) {
 
 pub fn grant(request: &GrantConsentRequest, violations: &mut Violations) {
     check_time("expire_time", request.expire_time.as_ref(), violations);
-    if time(request.expire_time).is_some_and(|expire_time| expire_time <= Utc::now()) {
-        violations.add("expire_time", "must lie in the future");
-    }
 }
 
 pub fn check(request: &CheckConsentRequest, violations: &mut Violations) {

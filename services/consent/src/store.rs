@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use access::Call;
 use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
+use error::Failure;
 use prost::Message;
 use proto::consent::v1::*;
 use serde::Deserialize;
@@ -129,6 +130,10 @@ impl Store {
             .write(call, key, move |tx| {
                 let statement = statement.clone();
                 Box::pin(async move {
+                    // Not before the request id is known to be new: a repetition may come after the end.
+                    if time(statement.expire_time).is_some_and(|expire_time| expire_time <= Utc::now()) {
+                        return Err(Failure::invalid("expire_time", "must lie in the future").into());
+                    }
                     let version = tx.raise(customer_id).await?;
                     let row = RecordRow::next(tx, record_id, customer_id, version, &statement).await?;
                     record_insert(tx, version, &row).await?;
@@ -147,7 +152,7 @@ impl Store {
     }
 
     pub async fn record_list(&self, request: &ListConsentRecordsRequest) -> Result<Page<ConsentRecord>> {
-        self.db.require(request.consistency.as_ref()).await?;
+        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
         let size = page_size(request.page_size, 100);
         let listing = format!("ListConsentRecords {}", request.customer_id);
         let before: i64 = self.db.cursor(&listing, &request.page_token)?.unwrap_or(i64::MAX);

@@ -7,7 +7,8 @@ use rlibphonenumber::{PhoneNumber, PhoneNumberFormat, Region};
 use unicode_normalization::UnicodeNormalization;
 
 /// A value in its normal form.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub struct Normal {
     pub kind: ContactPointKind,
     pub key: String,
@@ -30,7 +31,7 @@ pub fn contact_point(point: &mut ContactPoint) -> Result<Normal, Broken> {
     if let Some(address) = &point.postal_address {
         return Ok(Normal { kind: ContactPointKind::PostalAddress, key: postal_address(address) });
     }
-    let handle = point.social_handle.as_ref().ok_or((".", "has no value"))?;
+    let handle = point.social_handle.as_ref().ok_or(("email", "or phone, postal_address or social_handle must be given"))?;
     Ok(Normal { kind: ContactPointKind::SocialHandle, key: social_handle(handle)? })
 }
 

@@ -134,7 +134,7 @@ impl Store {
     }
 
     pub async fn contact_point_list(&self, request: &ListContactPointsRequest) -> Result<Page<ContactPoint>> {
-        self.db.require(request.consistency.as_ref()).await?;
+        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
         let size = page_size(request.page_size, 100);
         let listing = format!("ListContactPoints {}", request.customer_id);
         let after: Uuid = self.db.cursor(&listing, &request.page_token)?.unwrap_or_default();
@@ -350,7 +350,7 @@ async fn insert(
 async fn overwrite(tx: &mut Tx, id: Uuid, version: i64, point: &ContactPoint, normal: &Normal) -> Result<()> {
     let query = sqlx::query!(
         r#"
-        update contact.contact_points set version = $2, hash = $3, sealed = $4, updated_at = now()
+        update contact.contact_points set version = $2, hash = $3, sealed = $4, updated_at = clock_timestamp()
         where contact_point_id = $1
         "#,
         id,
@@ -365,7 +365,7 @@ async fn overwrite(tx: &mut Tx, id: Uuid, version: i64, point: &ContactPoint, no
 async fn become_primary(tx: &mut Tx, customer: Uuid, version: i64, kind: i32, id: Uuid) -> Result<()> {
     let query = sqlx::query!(
         r#"
-        update contact.contact_points set is_primary = false, version = $3, updated_at = now()
+        update contact.contact_points set is_primary = false, version = $3, updated_at = clock_timestamp()
         where customer_id = $1 and kind = $2 and is_primary and contact_point_id <> $4
         "#,
         customer,
@@ -376,7 +376,7 @@ async fn become_primary(tx: &mut Tx, customer: Uuid, version: i64, kind: i32, id
     sql("update contact.contact_points", query.execute(tx.sql())).await?;
     let query = sqlx::query!(
         r#"
-        update contact.contact_points set is_primary = true, version = $2, updated_at = now()
+        update contact.contact_points set is_primary = true, version = $2, updated_at = clock_timestamp()
         where contact_point_id = $1
         "#,
         id,

@@ -1,7 +1,11 @@
 //! Passing through: a call to a public RPC of a service goes to its owner as it came, message by
 //! message and undecoded, with our own credentials in place of the caller's.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use access::Call;
 use axum::{
@@ -12,7 +16,10 @@ use axum::{
 };
 use client::Peer;
 use error::Failure;
+use futures_util::StreamExt;
 use http::HeaderValue;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyStream, StreamBody};
 use tonic::{Status, metadata::MetadataMap, service::Routes};
 use tower::{Service, ServiceExt};
 
@@ -38,7 +45,8 @@ async fn forward(State(peer): State<Peer>, request: Request) -> Response {
     peer.sign(&call, &mut metadata);
     parts.headers = metadata.into_headers();
     // What is left of the caller's time, in the largest unit that keeps eight digits exact enough.
-    let left = call.deadline.saturating_duration_since(Instant::now()).as_millis();
+    // Rounded up, so that our own deadline comes first and says what it is.
+    let left = call.deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
     parts.headers.insert("grpc-timeout", timeout(left));
     let request = http::Request::from_parts(parts, tonic::body::Body::new(body));
 
@@ -48,13 +56,29 @@ async fn forward(State(peer): State<Peer>, request: Request) -> Response {
         Err(error) => Err(error),
     };
     match answer {
-        Ok(response) => response.map(Body::new),
+        Ok(response) => response.map(ending_well),
         Err(_) if Instant::now() >= call.deadline => refusal(reason::DEADLINE_EXCEEDED),
         Err(error) => {
             tracing::warn!(error = %error, "a service could not be reached");
-            refusal(Failure::from(reason::SERVICE_UNAVAILABLE).retry_after(std::time::Duration::from_secs(1)))
+            refusal(Failure::from(reason::SERVICE_UNAVAILABLE).retry_after(Duration::from_secs(1)))
         }
     }
+}
+
+/// A body that breaks off ends with a status, not with a broken stream that every client explains
+/// in its own way.
+fn ending_well(body: tonic::body::Body) -> Body {
+    // Nothing is to come: all was said in the headers.
+    if body.is_end_stream() {
+        return Body::new(body);
+    }
+    let frames = BodyStream::new(body).map(|frame| {
+        frame.or_else(|_| {
+            let broken = Failure::from(reason::SERVICE_UNAVAILABLE).retry_after(Duration::from_secs(1));
+            Ok::<_, Infallible>(Frame::trailers(Status::from(broken).into_http::<()>().into_parts().0.headers))
+        })
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 /// At most eight digits: milliseconds up to a day fit.

@@ -7,8 +7,7 @@ use proto::{
 
 use crate::{
     peers::{Owner, Peers},
-    reason,
-    view::reason_of,
+    view::in_time,
 };
 
 /// Finds the customers behind identifiers, one call per owner at the same time. An owner that does
@@ -39,13 +38,9 @@ async fn ask(owner: &Owner, call: &Call, message: ResolveIdentifiersRequest) -> 
     if asked == 0 {
         return Vec::new();
     }
-    let request = owner.peer.request(call, message);
-    let left = call.deadline.saturating_duration_since(std::time::Instant::now());
     let mut sections = owner.peer.sections.clone();
-    let failure = match tokio::time::timeout(left, sections.resolve_identifiers(request)).await {
-        Ok(Ok(reply)) => return reply.into_inner().resolutions,
-        Ok(Err(status)) => reason_of(&status),
-        Err(_) => reason::DEADLINE_EXCEEDED.name.to_owned(),
-    };
-    vec![Resolution { failure, ..Default::default() }; asked]
+    match in_time(call, async |call| sections.resolve_identifiers(owner.peer.request(call, message)).await).await {
+        Ok(reply) => reply.resolutions,
+        Err(failure) => vec![Resolution { failure, ..Default::default() }; asked],
+    }
 }

@@ -24,7 +24,7 @@ impl CustomerService for Service {
         let (call, message) = accept(request, request::get)?;
         let sections = request::sections(message.read_mask.as_ref());
         let ids = [message.customer_id];
-        let customer = view::read(&self.peers, &call, &ids, &sections, message.consistency).await.remove(0)?;
+        let customer = view::read(&self.peers, &call, &ids, &sections, message.consistency).await?.remove(0)?;
         Ok(Response::new(GetCustomerResponse { customer: Some(customer) }))
     }
 
@@ -34,7 +34,7 @@ impl CustomerService for Service {
     ) -> Reply<BatchGetCustomersResponse> {
         let (call, message) = accept(request, request::batch_get)?;
         let sections = request::sections(message.read_mask.as_ref());
-        let customers = view::read(&self.peers, &call, &message.customer_ids, &sections, message.consistency).await;
+        let customers = view::read(&self.peers, &call, &message.customer_ids, &sections, message.consistency).await?;
         let result = |customer: Result<Customer, Failure>| match customer {
             Ok(customer) => BatchGetCustomersResult { customer: Some(customer), failure: String::new() },
             Err(failure) => BatchGetCustomersResult { customer: None, failure: failure.reason().name.to_owned() },
@@ -47,7 +47,7 @@ impl CustomerService for Service {
         let customer_id = self.only(&call, &message).await?;
         let sections = request::sections(message.read_mask.as_ref());
         let customer =
-            view::read(&self.peers, &call, &[customer_id], &sections, message.consistency).await.remove(0)?;
+            view::read(&self.peers, &call, &[customer_id], &sections, message.consistency).await?.remove(0)?;
         Ok(Response::new(LookupCustomerResponse { customer: Some(customer) }))
     }
 

@@ -12,14 +12,14 @@ use proto::{
     section::v1::{BatchGetSectionsRequest, Section},
     r#type::v1::Consistency,
 };
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use crate::{
     peers::{Owner, Peers},
     reason,
 };
 
-/// What the gateway keeps of the caller's time to put the answer together and send it.
+/// What the gateway keeps of the caller's time, at most, to put the answer together and send it.
 const MARGIN: Duration = Duration::from_millis(20);
 
 /// What one owner answered about all customers, or why it did not.
@@ -32,30 +32,44 @@ pub async fn read(
     customer_ids: &[String],
     sections: &[SectionName],
     consistency: Option<Consistency>,
-) -> Vec<Result<Customer, Failure>> {
+) -> Result<Vec<Result<Customer, Failure>>, Failure> {
     // Profile is always asked, since it alone knows whether a customer exists.
     let owners = peers.all().filter(|owner| owner.section == SectionName::Profile || sections.contains(&owner.section));
     let message = BatchGetSectionsRequest { customer_ids: customer_ids.to_vec(), consistency };
     let answers = join_all(owners.map(|owner| ask(owner, call, message.clone()))).await;
+    // That is no owner's trouble but the caller's own.
+    let invalid = reason::CONSISTENCY_TOKEN_INVALID;
+    if answers.iter().any(|(_, answer)| answer.as_ref().is_err_and(|reason| reason == invalid.name)) {
+        return Err(invalid.into());
+    }
     let compose = |(i, id): (usize, &String)| compose(id, sections, answers.iter().map(|answer| part(answer, i)));
-    customer_ids.iter().enumerate().map(compose).collect()
+    Ok(customer_ids.iter().enumerate().map(compose).collect())
 }
 
 async fn ask(owner: &Owner, call: &Call, message: BatchGetSectionsRequest) -> Answer {
-    let deadline = call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline);
-    let call = Call { deadline, ..call.clone() };
     let mut sections = owner.peer.sections.clone();
-    let asked = sections.batch_get_sections(owner.peer.request(&call, message));
-    let answer = match tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), asked).await {
-        Ok(Ok(reply)) => Ok(reply.into_inner().sections),
+    let answer = in_time(call, async |call| sections.batch_get_sections(owner.peer.request(call, message)).await).await;
+    (owner.section, answer.map(|reply| reply.sections))
+}
+
+/// Asks an owner within what is left of the caller's time, less a margin in which the caller gets
+/// its answer without this owner's part. A failure is a reason's name.
+pub async fn in_time<T>(
+    call: &Call,
+    ask: impl AsyncFnOnce(&Call) -> Result<Response<T>, Status>,
+) -> Result<T, String> {
+    let left = call.deadline.saturating_duration_since(Instant::now());
+    let left = left - MARGIN.min(left / 5);
+    let call = Call { deadline: Instant::now() + left, ..call.clone() };
+    match tokio::time::timeout(left, ask(&call)).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
         Ok(Err(status)) => Err(reason_of(&status)),
         Err(_) => Err(reason::DEADLINE_EXCEEDED.name.to_owned()),
-    };
-    (owner.section, answer)
+    }
 }
 
 /// The owner's own reason; a status without one is the transport's.
-pub fn reason_of(status: &Status) -> String {
+fn reason_of(status: &Status) -> String {
     error::reason_of(status).unwrap_or_else(|| match status.code() {
         Code::DeadlineExceeded | Code::Cancelled => reason::DEADLINE_EXCEEDED.name.to_owned(),
         _ => reason::SERVICE_UNAVAILABLE.name.to_owned(),

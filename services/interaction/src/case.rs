@@ -17,7 +17,8 @@ use crate::{reason, store::Store};
 impl Store {
     pub async fn case_open(&self, call: &Call, request: OpenCaseRequest) -> Result<Written<OpenCaseResponse>> {
         let key = self.db.key("OpenCase", &request.request_id, &request)?;
-        let case = Arc::new(request.case.unwrap_or_default());
+        // A resolution is what closing says.
+        let case = Arc::new(Case { resolution: String::new(), ..request.case.unwrap_or_default() });
         let customer_id = uuid(&case.customer_id)?;
         let case_id = Uuid::now_v7();
         self.db
@@ -68,7 +69,7 @@ impl Store {
                     let customer_id = row.customer_id;
                     let case = Case { resolution: resolution.to_string(), ..row.open(tx.vault())? };
                     let query = sqlx::query!(
-                        "update interaction.cases set sealed = $2, closed_at = now() where case_id = $1",
+                        "update interaction.cases set sealed = $2, closed_at = clock_timestamp() where case_id = $1",
                         case_id,
                         seal(tx.vault(), case_id, &case)
                     );
@@ -90,7 +91,7 @@ impl Store {
     }
 
     pub async fn case_list(&self, request: &ListCasesRequest) -> Result<Page<Case>> {
-        self.db.require(request.consistency.as_ref()).await?;
+        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
         let size = page_size(request.page_size, 100);
         let listing = format!("ListCases {}", request.customer_id);
         let before: Uuid = self.db.cursor(&listing, &request.page_token)?.unwrap_or(Uuid::max());

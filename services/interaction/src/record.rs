@@ -8,7 +8,7 @@ use std::{
 
 use access::Call;
 use error::Failure;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::Stream;
 use prost::Message;
 use proto::interaction::v1::*;
 use serde_json::json;
@@ -24,8 +24,7 @@ use crate::{
 
 /// The method under which replies are kept, the same for a batch, a stream and a single call.
 const METHOD: &str = "RecordInteraction";
-/// So many interactions are recorded in one transaction; with as many read ahead, at most 1,000
-/// items of a stream are unacknowledged.
+/// So many interactions are recorded in one transaction.
 const CHUNK: usize = 500;
 
 /// What was answered, and whether it had been answered before.
@@ -80,44 +79,29 @@ pub async fn many(
     results.into_iter().map(|result| result.expect("every interaction was recorded or refused")).collect()
 }
 
-/// Acknowledges the interactions of a stream as they are committed, in the order of arrival.
+/// Acknowledges the interactions of a stream as they are committed, in the order of arrival. An
+/// acknowledgement is the last word about an interaction, so a failure of the moment ends the stream.
 pub fn stream(
     store: Store,
     call: Call,
-    inbound: Streaming<RecordInteractionsRequest>,
+    requests: Streaming<RecordInteractionsRequest>,
 ) -> impl Stream<Item = Result<RecordInteractionsResponse, Status>> + Send {
-    let chunks = server::inbound(inbound).ready_chunks(CHUNK);
-    chunks
-        .then(move |chunk| {
-            let (store, call) = (store.clone(), call.clone());
-            async move { stream::iter(acknowledge(&store, &call.renewed(), chunk).await) }
-        })
-        .flatten()
+    server::acknowledge(requests, CHUNK, move |chunk| {
+        let (store, call) = (store.clone(), call.renewed());
+        async move {
+            let sequences: Vec<i64> = chunk.iter().map(|item| item.sequence).collect();
+            let requests = chunk.into_iter().map(|item| item.request.unwrap_or_default()).collect();
+            let done = many(&store, &call, requests).await;
+            sequences.into_iter().zip(done).map(|(sequence, done)| acknowledgement(sequence, done)).collect()
+        }
+    })
 }
 
-async fn acknowledge(
-    store: &Store,
-    call: &Call,
-    chunk: Vec<Result<RecordInteractionsRequest, Status>>,
-) -> Vec<Result<RecordInteractionsResponse, Status>> {
-    let mut broken = None;
-    let (mut sequences, mut requests) = (Vec::new(), Vec::new());
-    for item in chunk {
-        match item {
-            Ok(item) => {
-                sequences.push(item.sequence);
-                requests.push(item.request.unwrap_or_default());
-            }
-            Err(status) => broken = Some(status),
-        }
+fn acknowledgement(sequence: i64, done: Result<Recorded, Failure>) -> Result<RecordInteractionsResponse, Status> {
+    match done {
+        Err(failure) if !failure.is_final() => Err(failure.into()),
+        done => Ok(RecordInteractionsResponse { sequence, result: Some(result(done)) }),
     }
-    let results = many(store, call, requests).await;
-    let acknowledged = sequences.into_iter().zip(results);
-    let mut replies: Vec<_> = acknowledged
-        .map(|(sequence, done)| Ok(RecordInteractionsResponse { sequence, result: Some(result(done)) }))
-        .collect();
-    replies.extend(broken.map(Err));
-    replies
 }
 
 /// A result as a batch or stream shows it.

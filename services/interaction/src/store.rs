@@ -115,7 +115,7 @@ impl Store {
     }
 
     pub async fn interaction_list(&self, request: &ListInteractionsRequest) -> Result<Page<Interaction>> {
-        self.db.require(request.consistency.as_ref()).await?;
+        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
         let size = page_size(request.page_size, 100);
         let listing = format!("ListInteractions {}", request.customer_id);
         let after: Option<timeline::Position> = self.db.cursor(&listing, &request.page_token)?;

@@ -8,7 +8,7 @@ use std::{
 
 use access::Call;
 use error::Failure;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::Stream;
 use prost::Message;
 use proto::order_history::v1::*;
 use serde_json::json;
@@ -23,8 +23,7 @@ use crate::{
     summary::Summary,
 };
 
-/// So many orders are recorded in one transaction; with as many read ahead, at most 1,000 items of
-/// a stream are unacknowledged.
+/// So many orders are recorded in one transaction.
 const CHUNK: usize = 500;
 
 /// What recording an order did.
@@ -78,7 +77,9 @@ pub async fn many(store: &Store, call: &Call, orders: Vec<Order>) -> Vec<Result<
         Err(Fault::Refused(_)) => later.splice(0..0, set).for_each(drop),
         Err(fault) => {
             let failure = fault.into_failure();
-            set.iter().for_each(|(i, _)| results[*i] = Some(Err(failure.clone())));
+            // One that stands twice must not overtake itself.
+            set.iter().chain(&later).for_each(|(i, _)| results[*i] = Some(Err(failure.clone())));
+            later.clear();
         }
     }
     for (i, order) in later {
@@ -87,46 +88,29 @@ pub async fn many(store: &Store, call: &Call, orders: Vec<Order>) -> Vec<Result<
     results.into_iter().map(|result| result.expect("every order was recorded or refused")).collect()
 }
 
-/// Acknowledges the orders of a stream as they are committed, in the order of arrival. While one
-/// chunk is written the next is read, and no more.
+/// Acknowledges the orders of a stream as they are committed, in the order of arrival. An
+/// acknowledgement is the last word about an order, so a failure of the moment ends the stream.
 pub fn stream(
     store: Store,
     call: Call,
-    inbound: Streaming<RecordOrdersRequest>,
+    orders: Streaming<RecordOrdersRequest>,
 ) -> impl Stream<Item = Result<RecordOrdersResponse, Status>> + Send {
-    let chunks = server::inbound(inbound).ready_chunks(CHUNK);
-    chunks
-        .then(move |chunk| {
-            let (store, call) = (store.clone(), call.clone());
-            async move { stream::iter(acknowledge(&store, &call.renewed(), chunk).await) }
-        })
-        .flatten()
+    server::acknowledge(orders, CHUNK, move |chunk| {
+        let (store, call) = (store.clone(), call.renewed());
+        async move {
+            let sequences: Vec<i64> = chunk.iter().map(|item| item.sequence).collect();
+            let orders = chunk.into_iter().map(|item| item.order.unwrap_or_default()).collect();
+            let done = many(&store, &call, orders).await;
+            sequences.into_iter().zip(done).map(|(sequence, done)| acknowledgement(sequence, done)).collect()
+        }
+    })
 }
 
-async fn acknowledge(
-    store: &Store,
-    call: &Call,
-    chunk: Vec<Result<RecordOrdersRequest, Status>>,
-) -> Vec<Result<RecordOrdersResponse, Status>> {
-    let mut broken = None;
-    let mut sequences = Vec::with_capacity(chunk.len());
-    let mut orders = Vec::with_capacity(chunk.len());
-    for item in chunk {
-        match item {
-            Ok(item) => {
-                sequences.push(item.sequence);
-                orders.push(item.order.unwrap_or_default());
-            }
-            Err(status) => broken = Some(status),
-        }
+fn acknowledgement(sequence: i64, done: Result<Recorded, Failure>) -> Result<RecordOrdersResponse, Status> {
+    match done {
+        Err(failure) if !failure.is_final() => Err(failure.into()),
+        done => Ok(RecordOrdersResponse { sequence, result: Some(result(done)) }),
     }
-    let results = many(store, call, orders).await;
-    let acknowledged = sequences.into_iter().zip(results);
-    let mut replies: Vec<_> = acknowledged
-        .map(|(sequence, done)| Ok(RecordOrdersResponse { sequence, result: Some(result(done)) }))
-        .collect();
-    replies.extend(broken.map(Err));
-    replies
 }
 
 /// A result as a batch or stream shows it.
@@ -168,7 +152,7 @@ async fn record(tx: &mut Tx, orders: &[NewOrder]) -> Result<Vec<Recorded>, Fault
             Some(stored) if stored.customer_id != order.customer_id => {
                 return Err(reason::ORDER_OF_ANOTHER_CUSTOMER.into());
             }
-            Some(stored) if stored.content == order.content => (),
+            Some(stored) if stored.outdates(order) => (),
             _ => *counts.entry(order.customer_id).or_insert(0) += 1,
         }
     }
@@ -184,7 +168,7 @@ async fn record(tx: &mut Tx, orders: &[NewOrder]) -> Result<Vec<Recorded>, Fault
     let mut results = Vec::with_capacity(orders.len());
     for order in orders {
         let before = stored.get(&order.key());
-        if let Some(stored) = before.filter(|stored| stored.content == order.content) {
+        if let Some(stored) = before.filter(|stored| stored.outdates(order)) {
             results.push(Recorded {
                 order_id: stored.order_id,
                 revision: stored.revision,
@@ -231,10 +215,12 @@ fn summaries(orders: &[&NewOrder]) -> BTreeMap<(Uuid, String), Summary> {
 impl NewOrder {
     /// Prepares a valid order: its ids, its time, and the keyed hash of what it says.
     pub fn new(store: &Store, order: Order) -> Result<Self, Fault> {
+        let customer_id = uuid(&order.customer_id)?;
+        let order = said(order, customer_id);
         let content = store.db.vault().index("orders.content", &order.encode_to_vec()).to_vec();
         Ok(Self {
             order_id: Uuid::now_v7(),
-            customer_id: uuid(&order.customer_id)?,
+            customer_id,
             content,
             placed_at: time(order.placed_time).ok_or_else(|| Failure::invalid("placed_time", "is not a time"))?,
             order,
@@ -244,6 +230,21 @@ impl NewOrder {
     /// The natural key.
     pub fn key(&self) -> (String, String) {
         (self.order.source.clone(), self.order.number.clone())
+    }
+}
+
+/// An order without what is output only, so that one that was read and recorded again is the same.
+fn said(mut order: Order, customer_id: Uuid) -> Order {
+    order.lines.iter_mut().for_each(|line| line.quantity_returned = 0);
+    Order {
+        customer_id: customer_id.to_string(),
+        order_id: String::new(),
+        refunded_minor: 0,
+        revision: 0,
+        returns: Vec::new(),
+        create_time: None,
+        update_time: None,
+        ..order
     }
 }
 

@@ -43,7 +43,7 @@ impl Store {
     }
 
     pub async fn order_list(&self, request: &ListOrdersRequest) -> Result<Page<Order>> {
-        self.db.require(request.consistency.as_ref()).await?;
+        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
         let size = page_size(request.page_size, 100);
         let listing = format!("ListOrders {}", request.customer_id);
         let after: Option<(DateTime<Utc>, Uuid)> = self.db.cursor(&listing, &request.page_token)?;
@@ -91,7 +91,7 @@ impl Store {
                 ) s) as "summaries!: Json<Vec<SummaryJson>>",
                 (select coalesce(jsonb_agg(to_jsonb(o) order by o.placed_at desc, o.order_id desc), '[]') from (
                     select order_id, customer_id, source, number, revision, placed_at, channel, store_id, state,
-                           currency, discount_minor, shipping_minor, tax_minor, total_minor, refunded_minor,
+                           currency, discount_minor, shipping_minor, tax_minor, total_minor, refunded_minor, source_revision,
                            delivery_method, delivery_carrier, delivery_state, created_at, updated_at
                     from order_history.orders where customer_id = c.customer_id
                     order by placed_at desc, order_id desc limit 10

@@ -19,7 +19,6 @@ pub fn create(request: &CreateProfileRequest, violations: &mut Violations) {
 
 pub fn update(request: &UpdateProfileRequest, violations: &mut Violations) {
     let (Some(profile), Some(mask)) = (&request.profile, &request.update_mask) else { return };
-    facts("profile.", profile, violations);
     if mask.paths.is_empty() {
         violations.add("update_mask", "must name at least one field");
     }

@@ -85,14 +85,14 @@ impl Store {
     }
 
     pub async fn profile_get(&self, request: &GetProfileRequest) -> Result<Profile> {
-        self.db.require(request.consistency.as_ref()).await?;
+        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
         let mut rows = self.profile_rows(&[uuid(&request.customer_id)?]).await?;
         Ok(rows.pop().ok_or(reason::CUSTOMER_NOT_FOUND)?.2)
     }
 
     pub async fn profile_batch_get(&self, request: &BatchGetProfilesRequest) -> Result<Vec<BatchGetProfilesResult>> {
-        self.db.require(request.consistency.as_ref()).await?;
         let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
+        self.db.require_of(request.consistency.as_ref(), &ids).await?;
         let rows = self.profile_rows(&ids).await?;
         let found: HashMap<Uuid, Profile> = rows.into_iter().map(|(id, _, profile)| (id, profile)).collect();
         Ok(ids.iter().map(|id| BatchGetProfilesResult { profile: found.get(id).cloned() }).collect())
@@ -314,7 +314,7 @@ async fn profile_overwrite(tx: &mut Tx, customer: Uuid, version: i64, profile: &
     let query = sqlx::query!(
         r#"
         update profile.profiles
-        set version = $2, sealed = $3, gender = $4, language = $5, time_zone = $6, region = $7, updated_at = now()
+        set version = $2, sealed = $3, gender = $4, language = $5, time_zone = $6, region = $7, updated_at = clock_timestamp()
         where customer_id = $1
         "#,
         customer,
@@ -332,7 +332,7 @@ async fn profile_overwrite(tx: &mut Tx, customer: Uuid, version: i64, profile: &
 /// Gives the profile a new etag.
 async fn profile_touch(tx: &mut Tx, customer: Uuid, version: i64) -> Result<()> {
     let query = sqlx::query!(
-        "update profile.profiles set version = $2, updated_at = now() where customer_id = $1",
+        "update profile.profiles set version = $2, updated_at = clock_timestamp() where customer_id = $1",
         customer,
         version
     );

@@ -56,7 +56,7 @@ pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> 
         *place += 1;
         (purchase.line, order(&purchase, *place))
     });
-    streams::record(client, orders.collect(), journal).await
+    streams::orders(client, orders.collect(), journal).await
 }
 
 /// The customer's id in the data set as an id here, the same whenever it is imported.
@@ -72,7 +72,7 @@ fn parse(text: &str, journal: &mut Journal) -> anyhow::Result<Vec<Purchase>> {
             Some(purchase) => purchases.push(purchase),
             // A header and an empty last line are no rows.
             None if columns.is_empty() || (line == 1 && columns[0] == "customer_id") => (),
-            None => journal.refuse(line, "INVALID_ROW", &["expected customer, day, CDs and dollars".to_owned()])?,
+            None => journal.refuse(line, "INVALID_ROW", &["expected customer, day, CDs and dollars".to_owned()]),
         }
     }
     if purchases.is_empty() {
@@ -87,14 +87,15 @@ fn purchase(line: usize, columns: &[&str]) -> Option<Purchase> {
         [customer, rest @ ..] if rest.len() == 3 => (customer, rest),
         _ => return None,
     };
-    let (dollars, cents) = rest[2].split_once('.')?;
-    let cents = (cents.len() == 2).then(|| cents.parse::<i64>().ok()).flatten()?;
+    let (dollars, cents) = rest[2].split_once('.').filter(|(_, cents)| cents.len() == 2)?;
+    // No sign: `-0.50` would be read as half a dollar, since there is no -0.
+    let number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<i64>().ok())?;
     Some(Purchase {
         line,
         customer: (*customer).to_owned(),
         date: NaiveDate::parse_from_str(rest[0], "%Y%m%d").ok()?,
         quantity: rest[1].parse().ok()?,
-        cents: dollars.parse::<i64>().ok()?.checked_mul(100)?.checked_add(cents)?,
+        cents: number(dollars)?.checked_mul(100)?.checked_add(number(cents)?)?,
     })
 }
 
@@ -150,8 +151,9 @@ mod tests {
         let sample = purchase(1, &["00004", "0001", "19970101", "2", "29.33"]).unwrap();
         assert_eq!((master.customer.as_str(), master.quantity, master.cents), ("00004", 2, 2933));
         assert_eq!((sample.customer, sample.date, sample.cents), (master.customer, master.date, master.cents));
-        for broken in [&["00004", "19971301", "2", "29.33"][..], &["1", "19970101", "2", "29"], &["1"]] {
-            assert!(purchase(1, broken).is_none());
+        assert!(purchase(1, &["00004", "19971301", "2", "29.33"]).is_none());
+        for amount in ["29", "29.3", "-0.50", "-5.25", "12.-5", "+1.00", ".50", "1.2.3"] {
+            assert!(purchase(1, &["00004", "19970101", "2", amount]).is_none(), "{amount}");
         }
     }
 }

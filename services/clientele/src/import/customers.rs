@@ -6,6 +6,7 @@ use proto::{
     profile::v1::{CreateProfileRequest, ResolveExternalIdsRequest},
     r#type::v1::ExternalId,
 };
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::{Journal, Tally, bar};
@@ -19,7 +20,8 @@ pub struct NewCustomer {
     pub request: CreateProfileRequest,
 }
 
-/// Creates customers. Those whose external id is there already are passed over without a write.
+/// Creates customers. An import never changes one: those that are there already, known by their own
+/// external id, are passed over without a write.
 pub async fn create(client: &Client, customers: Vec<NewCustomer>, journal: &mut Journal) -> anyhow::Result<()> {
     let began = Instant::now();
     let progress = bar(customers.len() as u64, "customers");
@@ -38,13 +40,20 @@ pub async fn create(client: &Client, customers: Vec<NewCustomer>, journal: &mut 
             match created {
                 Ok(reply) if reply.metadata().contains_key("clientele-replayed") => tally.unchanged += 1,
                 Ok(_) => tally.created += 1,
-                Err(status) => {
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists
+                    ) =>
+                {
                     let reason = error::reason_of(&status).ok_or_else(|| crate::show::failed(status.clone()))?;
                     let violations = status.get_details_bad_request().map(|bad| bad.field_violations);
                     let fields = violations.into_iter().flatten().map(|v| format!("{}: {}", v.field, v.description));
-                    journal.refuse(line, &reason, &fields.collect::<Vec<_>>())?;
+                    journal.refuse(line, &reason, &fields.collect::<Vec<_>>());
                     tally.refused += 1;
                 }
+                // Nothing is wrong with the row; it has to be sent again.
+                Err(status) => return Err(crate::show::failed(status)),
             }
         }
         progress.inc(customers.len() as u64);
@@ -54,7 +63,7 @@ pub async fn create(client: &Client, customers: Vec<NewCustomer>, journal: &mut 
     Ok(())
 }
 
-/// Whether each customer is there already, by its first external id.
+/// Whether each customer is there already: its first external id leads to it.
 async fn known(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec<bool>> {
     let first = |customer: &NewCustomer| -> Option<ExternalId> {
         customer.request.profile.as_ref()?.external_ids.first().cloned()
@@ -65,10 +74,17 @@ async fn known(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec
     }
     let request = ResolveExternalIdsRequest { external_ids, consistency: None };
     let call = || async { client.profile().resolve_external_ids(request.clone()).await };
-    let results = retry(call).await.map_err(crate::show::failed)?.into_inner().results;
+    let results = match retry(call).await {
+        Ok(reply) => reply.into_inner().results,
+        // Some row has an id that is none. Each is refused by itself when it is created.
+        Err(status) if status.code() == Code::InvalidArgument => return Ok(vec![false; customers.len()]),
+        Err(status) => return Err(crate::show::failed(status)),
+    };
     let mut found = results.into_iter();
     let known = |customer: &NewCustomer| {
-        first(customer).is_some() && found.next().is_some_and(|result| !result.customer_id.is_empty())
+        let Some(result) = first(customer).and_then(|_| found.next()) else { return false };
+        let own = customer.request.profile.as_ref().map(|p| p.customer_id.to_lowercase()).unwrap_or_default();
+        !result.customer_id.is_empty() && (own.is_empty() || own == result.customer_id)
     };
     Ok(customers.iter().map(known).collect())
 }

@@ -1,19 +1,20 @@
 use std::{
+    collections::BTreeMap,
     fs,
-    io::Write,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use aws_lc_rs::digest;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// What an import remembers: how far the streams were acknowledged, and which rows were refused.
+/// What an import remembers: how far each stream was accepted, and which rows were refused.
 pub struct Journal {
     progress: PathBuf,
-    errors_path: PathBuf,
-    errors: Option<fs::File>,
-    refused: u64,
+    errors: PathBuf,
+    /// What an earlier run that broke off wrote down, by line.
+    earlier: BTreeMap<usize, Value>,
+    refused: BTreeMap<usize, Value>,
 }
 
 impl Journal {
@@ -23,46 +24,65 @@ impl Journal {
         fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         let hash = digest::digest(&digest::SHA256, contents);
         let name: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let errors_path = errors.unwrap_or_else(|| folder.join(format!("{name}.errors.ndjson")));
-        Ok(Self { progress: folder.join(format!("{name}.acknowledged")), errors_path, errors: None, refused: 0 })
+        let errors = errors.unwrap_or_else(|| folder.join(format!("{name}.errors.ndjson")));
+        let earlier = fs::read_to_string(&errors).unwrap_or_default();
+        let earlier = earlier.lines().filter_map(|row| serde_json::from_str::<Value>(row).ok());
+        let earlier = earlier.filter_map(|row| Some((row["line"].as_u64()? as usize, row))).collect();
+        Ok(Self { progress: folder.join(name), errors, earlier, refused: BTreeMap::new() })
     }
 
-    /// How many items of the stream an earlier run saw acknowledged.
-    pub fn acknowledged(&self, stream: &str) -> u64 {
+    /// How many items of the stream, from the first, an earlier run saw dealt with. The last of them
+    /// was accepted.
+    pub fn accepted(&self, stream: &str) -> usize {
         let text = fs::read_to_string(self.progress.with_extension(stream)).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
     }
 
-    /// Remembers that so many items of the stream, from the first, are acknowledged.
-    pub fn acknowledge(&self, stream: &str, count: u64) -> anyhow::Result<()> {
-        let path = self.progress.with_extension(stream);
-        // A rename is whole or not at all, so a kill leaves the old number or the new one.
-        let new = path.with_extension("new");
-        fs::write(&new, count.to_string())?;
-        Ok(fs::rename(new, path)?)
+    /// Remembers that so many items of the stream, from the first, were dealt with, and before that
+    /// which of them were refused.
+    pub fn accept(&self, stream: &str, count: usize) -> anyhow::Result<()> {
+        self.write_errors()?;
+        replace(&self.progress.with_extension(stream), &count.to_string())
     }
 
     /// Writes down a refused row with its line, counted from 1.
-    pub fn refuse(&mut self, line: usize, reason: &str, fields: &[String]) -> anyhow::Result<()> {
-        if self.errors.is_none() {
-            self.errors = Some(fs::File::create(&self.errors_path)?);
+    pub fn refuse(&mut self, line: usize, reason: &str, fields: &[String]) {
+        self.refused.insert(line, json!({"line": line, "reason": reason, "invalid_fields": fields}));
+    }
+
+    /// Keeps what an earlier run refused of a row that is not sent again.
+    pub fn keep(&mut self, line: usize) {
+        if let Some(row) = self.earlier.remove(&line) {
+            self.refused.insert(line, row);
         }
-        if let Some(errors) = &mut self.errors {
-            writeln!(errors, "{}", json!({"line": line, "reason": reason, "invalid_fields": fields}))?;
-        }
-        self.refused += 1;
-        Ok(())
     }
 
     /// Forgets the progress, so that the next run checks everything anew, and fails when rows were
     /// refused.
     pub fn finish(self) -> anyhow::Result<()> {
+        self.write_errors()?;
         for stream in ["orders", "interactions"] {
             let _ = fs::remove_file(self.progress.with_extension(stream));
         }
-        match self.refused {
+        match self.refused.len() {
             0 => Ok(()),
-            refused => anyhow::bail!("{refused} rows were refused; see {}", self.errors_path.display()),
+            refused => anyhow::bail!("{refused} rows were refused; see {}", self.errors.display()),
         }
     }
+
+    fn write_errors(&self) -> anyhow::Result<()> {
+        if self.refused.is_empty() {
+            let _ = fs::remove_file(&self.errors);
+            return Ok(());
+        }
+        replace(&self.errors, &self.refused.values().map(|row| format!("{row}\n")).collect::<String>())
+    }
+}
+
+/// A rename is whole or not at all, so a kill leaves the old text or the new one.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    fs::write(&new, text).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(fs::rename(new, path)?)
 }

@@ -1,6 +1,6 @@
 //! Importing through the public API: customers by single calls side by side, orders and interactions
-//! over the acknowledged streams. Everything is repeatable, so an import that broke off goes on
-//! behind the last acknowledgement, and one that is run again changes nothing.
+//! over the acknowledged streams. Everything is repeatable, so an import that broke off goes on where
+//! it was acknowledged, and one that is run again changes nothing.
 
 mod cdnow;
 mod customers;

@@ -1,6 +1,8 @@
 //! One JSON object a line, in the protobuf JSON mapping of the contract: `{"profile": Profile}`,
 //! `{"order": Order}` or `{"interaction": Interaction}`, in any mixture. Customers are created first.
 
+use std::collections::HashMap;
+
 use anyhow::Context;
 use client::Client;
 use proto::{
@@ -22,15 +24,16 @@ use crate::json::from_json;
 pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> anyhow::Result<()> {
     let text = std::str::from_utf8(contents).context("the file is no text")?;
     let (mut profiles, mut orders, mut interactions) = (Vec::new(), Vec::new(), Vec::new());
+    let mut places: HashMap<&str, u32> = HashMap::new();
     for (line, row) in (1..).zip(text.lines()).filter(|(_, row)| !row.trim().is_empty()) {
-        match parse(line, row) {
+        let place = places.entry(row).or_default();
+        *place += 1;
+        match parse(row, *place) {
             Ok(Row::Profile(request)) => profiles.push(NewCustomer { line, request }),
             Ok(Row::Order(order)) => orders.push((line, order)),
             Ok(Row::Interaction(request)) => interactions.push((line, request)),
             // The parser's own text may quote the row.
-            Err(_) => {
-                journal.refuse(line, "INVALID_ROW", &["expected a profile, an order or an interaction".into()])?
-            }
+            Err(_) => journal.refuse(line, "INVALID_ROW", &["expected a profile, an order or an interaction".into()]),
         }
     }
     println!("read {} profiles, {} orders, {} interactions", profiles.len(), orders.len(), interactions.len());
@@ -38,10 +41,10 @@ pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> 
         customers::create(client, profiles, journal).await?;
     }
     if !orders.is_empty() {
-        streams::record(client, orders, journal).await?;
+        streams::orders(client, orders, journal).await?;
     }
     if !interactions.is_empty() {
-        streams::record_interactions(client, interactions, journal).await?;
+        streams::interactions(client, interactions, journal).await?;
     }
     Ok(())
 }
@@ -52,12 +55,13 @@ enum Row {
     Interaction(RecordInteractionRequest),
 }
 
-fn parse(line: usize, row: &str) -> anyhow::Result<Row> {
+fn parse(row: &str, place: u32) -> anyhow::Result<Row> {
     let Value::Object(object) = serde_json::from_str(row)? else { anyhow::bail!("no object") };
     let mut fields = object.into_iter();
     let (Some((kind, value)), None) = (fields.next(), fields.next()) else { anyhow::bail!("not one field") };
-    // The same row of the same file is the same request, whenever it is imported.
-    let request_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{line} {row}").as_bytes()).to_string();
+    // The same row is the same request, whenever it is imported and wherever it stands; of equal rows
+    // in one file each is its own.
+    let request_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{place} {row}").as_bytes()).to_string();
     Ok(match kind.as_str() {
         "profile" => {
             let profile: Profile = from_json("clientele.profile.v1.Profile", value)?;

@@ -231,7 +231,7 @@ impl Book {
         self.lots = lots_select(tx, self.member_id).await?;
 
         let payload = json!({
-            "member_id": self.member_id, "transaction_id": self.transaction_id, "points": moved, "cause": cause,
+            "member_id": self.member_id, "transaction_id": self.transaction_id, "points": moved,
             "kind": kind.as_str_name(), "balance": ledger::balance(&self.lots, self.at),
         });
         let (customer_id, version) = (self.customer_id, self.version);

@@ -30,21 +30,30 @@ pub struct Stored {
     pub customer_id: Uuid,
     pub customer_version: i64,
     pub revision: i32,
+    pub source_revision: i64,
     pub content: Vec<u8>,
+    /// Whether it says what is asked about, now or in an earlier revision.
+    pub said: bool,
 }
 
 impl Stored {
     pub async fn select(tx: &mut Tx, orders: &[NewOrder]) -> Result<StoredOrders> {
         let (sources, numbers): (Vec<String>, Vec<String>) = orders.iter().map(NewOrder::key).unzip();
+        let contents: Vec<Vec<u8>> = orders.iter().map(|order| order.content.clone()).collect();
         let query = sqlx::query!(
             r#"
-            select o.source, o.number, o.order_id, o.customer_id, c.version as customer_version, o.revision, o.content
-            from unnest($1::text[], $2::text[]) as asked (source, number)
+            select o.source, o.number, o.order_id, o.customer_id, c.version as customer_version, o.revision,
+                   o.source_revision, o.content,
+                   o.content = asked.content or exists (
+                       select 1 from order_history.order_revisions r
+                       where r.order_id = o.order_id and r.content = asked.content) as "said!"
+            from unnest($1::text[], $2::text[], $3::bytea[]) as asked (source, number, content)
             join order_history.orders o using (source, number)
             join order_history.customers c using (customer_id)
             "#,
             &sources,
-            &numbers
+            &numbers,
+            &contents
         );
         let rows = sql("select order_history.orders", query.fetch_all(tx.sql())).await?;
         let stored = rows.into_iter().map(|row| {
@@ -53,11 +62,18 @@ impl Stored {
                 customer_id: row.customer_id,
                 customer_version: row.customer_version,
                 revision: row.revision,
+                source_revision: row.source_revision,
                 content: row.content,
+                said: row.said,
             };
             ((row.source, row.number), stored)
         });
         Ok(stored.collect())
+    }
+
+    /// Whether an order brings nothing new: a repetition, or one that was overtaken.
+    pub fn outdates(&self, order: &NewOrder) -> bool {
+        self.said || order.order.source_revision < self.source_revision
     }
 }
 
@@ -76,14 +92,17 @@ impl Store {
             insert into order_history.orders (
                 order_id, customer_id, source, number, content, placed_at, channel, store_id, state, currency,
                 discount_minor, shipping_minor, tax_minor, total_minor,
-                delivery_method, delivery_carrier, delivery_state, sealed)
-            select * from unnest(
+                delivery_method, delivery_carrier, delivery_state, sealed, source_revision)
+            select order_id, customer_id, source, number, content, placed_at, channel, store_id, state, currency,
+                discount_minor, shipping_minor, tax_minor, total_minor,
+                delivery_method, delivery_carrier, delivery_state, sealed, source_revision
+            from unnest(
                 $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::integer[],
                 $8::text[], $9::integer[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
-                $15::text[], $16::text[], $17::integer[], $18::bytea[]) as new (
+                $15::text[], $16::text[], $17::integer[], $18::bytea[], $19::bigint[]) as new (
                 order_id, customer_id, source, number, content, placed_at, channel, store_id, state, currency,
                 discount_minor, shipping_minor, tax_minor, total_minor,
-                delivery_method, delivery_carrier, delivery_state, sealed)
+                delivery_method, delivery_carrier, delivery_state, sealed, source_revision)
             order by source, number
             on conflict (source, number) do nothing
             "#,
@@ -104,7 +123,8 @@ impl Store {
             &c.delivery_method as &[Option<String>],
             &c.delivery_carrier,
             &c.delivery_state,
-            &c.sealed as &[Option<Vec<u8>>]
+            &c.sealed as &[Option<Vec<u8>>],
+            &c.source_revision
         );
         let inserted = sql("insert order_history.orders", query.execute(tx.sql())).await?;
         if inserted.rows_affected() < orders.len() as u64 {
@@ -127,12 +147,14 @@ impl Store {
         if has_returns && before.currency_code != new.order.currency_code {
             return Err(reason::RETURNED_LINE_CHANGED.into());
         }
-        let sealed = tx.vault().seal(place("order_revisions", order_id), &before.encode_to_vec());
+        let row = Uuid::new_v5(&order_id, &stored.revision.to_be_bytes());
+        let sealed = tx.vault().seal(place("order_revisions", row), &before.encode_to_vec());
         let query = sqlx::query!(
-            "insert into order_history.order_revisions (order_id, revision, sealed) values ($1, $2, $3)",
+            "insert into order_history.order_revisions (order_id, revision, sealed, content) values ($1, $2, $3, $4)",
             order_id,
             stored.revision,
-            sealed
+            sealed,
+            stored.content
         );
         sql("insert order_history.order_revisions", query.execute(tx.sql())).await?;
         order_overwrite(tx, order_id, new).await.map_err(takes_back)?;
@@ -173,6 +195,7 @@ struct OrderColumns {
     delivery_carrier: Vec<String>,
     delivery_state: Vec<i32>,
     sealed: Vec<Option<Vec<u8>>>,
+    source_revision: Vec<i64>,
 }
 
 impl OrderColumns {
@@ -197,6 +220,7 @@ impl OrderColumns {
         self.delivery_carrier.push(delivery.map(|d| d.carrier.clone()).unwrap_or_default());
         self.delivery_state.push(delivery.map_or(0, |d| d.state));
         self.sealed.push(seal(vault, new.order_id, order));
+        self.source_revision.push(order.source_revision);
     }
 }
 
@@ -209,7 +233,8 @@ async fn order_overwrite(tx: &mut Tx, order_id: Uuid, new: &NewOrder) -> Result<
         update order_history.orders set
             revision = revision + 1, content = $2, placed_at = $3, channel = $4, store_id = $5, state = $6,
             currency = $7, discount_minor = $8, shipping_minor = $9, tax_minor = $10, total_minor = $11,
-            delivery_method = $12, delivery_carrier = $13, delivery_state = $14, sealed = $15, updated_at = now()
+            delivery_method = $12, delivery_carrier = $13, delivery_state = $14, sealed = $15,
+            source_revision = $16, updated_at = clock_timestamp()
         where order_id = $1
         "#,
         order_id,
@@ -226,7 +251,8 @@ async fn order_overwrite(tx: &mut Tx, order_id: Uuid, new: &NewOrder) -> Result<
         delivery.as_ref().map(|d| d.method.clone()),
         delivery.as_ref().map(|d| d.carrier.clone()).unwrap_or_default(),
         delivery.as_ref().map_or(0, |d| d.state),
-        sealed
+        sealed,
+        order.source_revision
     );
     sql("update order_history.orders", query.execute(tx.sql())).await?;
     Ok(())

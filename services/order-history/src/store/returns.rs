@@ -48,7 +48,7 @@ async fn return_insert(tx: &mut Tx, return_id: Uuid, back: &Return) -> Result<(U
 
     let query = sqlx::query!(
         r#"
-        update order_history.orders set refunded_minor = refunded_minor + $2, updated_at = now()
+        update order_history.orders set refunded_minor = refunded_minor + $2, updated_at = clock_timestamp()
         where order_id = $1 returning currency, state
         "#,
         order_id,

@@ -27,6 +27,7 @@ pub struct Head {
     tax_minor: i64,
     total_minor: i64,
     refunded_minor: i64,
+    source_revision: i64,
     delivery_method: Option<String>,
     delivery_carrier: String,
     delivery_state: i32,
@@ -46,7 +47,7 @@ impl Head {
             Self,
             r#"
             select order_id, customer_id, source, number, revision, placed_at, channel, store_id, state, currency,
-                   discount_minor, shipping_minor, tax_minor, total_minor, refunded_minor,
+                   discount_minor, shipping_minor, tax_minor, total_minor, refunded_minor, source_revision,
                    delivery_method, delivery_carrier, delivery_state, created_at, updated_at
             from order_history.orders
             where customer_id = $1 and (placed_at, order_id) < ($2, $3)
@@ -84,6 +85,7 @@ impl Head {
             tax_minor: self.tax_minor,
             total_minor: self.total_minor,
             refunded_minor: self.refunded_minor,
+            source_revision: self.source_revision,
             delivery,
             create_time: Some(timestamp(self.created_at)),
             update_time: Some(timestamp(self.updated_at)),

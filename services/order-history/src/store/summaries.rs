@@ -68,7 +68,7 @@ impl Store {
     }
 
     pub async fn summary_get(&self, request: &GetOrderSummaryRequest) -> Result<Vec<OrderSummary>> {
-        self.db.require(request.consistency.as_ref()).await?;
+        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
         let query = sqlx::query_as!(
             Summary,
             r#"
