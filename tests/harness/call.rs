@@ -20,11 +20,6 @@ pub fn methods() -> Vec<MethodDescriptor> {
     public.flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 
-/// Their full names: `clientele.profile.v1.ProfileService.CreateProfile`.
-pub fn method_names() -> Vec<String> {
-    methods().iter().map(|method| method.full_name().to_owned()).collect()
-}
-
 /// Calls RPCs by name with JSON or with any bytes.
 #[derive(Clone)]
 pub struct Caller {

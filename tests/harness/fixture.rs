@@ -163,7 +163,7 @@ impl Fixture {
             "ListProfiles" | "ListProgrammes" | "ListPurposes" => read(json!({})),
             "ResolveExternalIds" => read(json!({"external_ids": [{"system": "crm", "id": tag}]})),
             "GetContactPoint" => read(json!({"contact_point_id": contact_point_id})),
-            "LookupContactPoints" => read(json!({"values": [{"phone": {"number": "+4930123456"}}]})),
+            "LookupContactPoints" => read(json!({"values": [{"email": {"address": format!("{tag}@example.org")}}]})),
             "GetOrder" => read(json!({"order_id": order_id})),
             "GetInteraction" => read(json!({"interaction_id": interaction_id})),
             "GetCase" => read(json!({"case_id": case_id})),

@@ -3,7 +3,7 @@
 mod call;
 mod fixture;
 
-pub use call::{Caller, method_names, methods};
+pub use call::{Caller, methods};
 pub use fixture::{Fixture, evidence, order};
 
 use std::{collections::BTreeMap, env, net::SocketAddr};

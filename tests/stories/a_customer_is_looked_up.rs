@@ -1,6 +1,8 @@
 use proto::{
+    contact::v1::*,
     customer::v1::*,
-    r#type::v1::{ExternalId, Identifier, OrderNumber},
+    interaction::v1::{LinkVisitorRequest, Visitor},
+    r#type::v1::{ExternalId, Identifier, OrderNumber, SocialIdentifier},
 };
 use tests::{Fixture, Installation, reason};
 
@@ -33,6 +35,21 @@ async fn a_customer_is_found_by_every_identifier() {
     let Fixture { customer_id, tag, member_number, .. } = Fixture::create(&client).await;
     let external_id = Some(ExternalId { system: "crm".into(), id: tag.clone() });
     let order_number = Some(OrderNumber { source: "shop".into(), number: tag.clone() });
+    let phone = PhoneNumber { number: "030 23125 002".into(), region_code: "DE".into(), ..Default::default() };
+    let handle = SocialHandle { network: "mastodon".into(), handle: format!("@{tag}") };
+    for point in [
+        ContactPoint { phone: Some(phone), ..Default::default() },
+        ContactPoint { social_handle: Some(handle), ..Default::default() },
+    ] {
+        let (request_id, customer_id) = (client::request_id(), customer_id.clone());
+        let request = AddContactPointRequest { request_id, customer_id, contact_point: Some(point) };
+        client.contact().add_contact_point(request).await.unwrap();
+    }
+    let visitor = Visitor { anonymous_id: format!("cookie-{tag}"), ..Default::default() };
+    let (request_id, visitor) = (client::request_id(), Some(visitor));
+    let request = LinkVisitorRequest { request_id, visitor, customer_id: customer_id.clone() };
+    client.interaction().link_visitor(request).await.unwrap();
+    let social_handle = SocialIdentifier { network: "mastodon".into(), handle: tag.to_uppercase() };
     let identifiers = [
         Identifier { customer_id: customer_id.clone(), ..Default::default() },
         Identifier { external_id, ..Default::default() },
@@ -40,6 +57,9 @@ async fn a_customer_is_found_by_every_identifier() {
         Identifier { order_number, ..Default::default() },
         Identifier { member_number, ..Default::default() },
         Identifier { device_id: format!("device-{tag}"), ..Default::default() },
+        Identifier { anonymous_id: format!("cookie-{tag}"), ..Default::default() },
+        Identifier { phone: "+49 30 23125002".into(), ..Default::default() },
+        Identifier { social_handle: Some(social_handle), ..Default::default() },
     ];
     for identifier in &identifiers {
         let request = LookupCustomerRequest { identifier: Some(identifier.clone()), ..Default::default() };

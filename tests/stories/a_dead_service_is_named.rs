@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use proto::customer::v1::*;
+use proto::{customer::v1::*, order_history::v1::RecordOrdersRequest, r#type::v1::Identifier};
 use tests::{Fixture, Processes};
 use tonic::Request;
 
@@ -24,6 +24,15 @@ async fn without_loyalty_there_are_five_sections_and_a_name() {
     let customer = get(Duration::from_millis(800)).await;
     assert!(began.elapsed() < Duration::from_millis(800));
     check(&customer, "DEADLINE_EXCEEDED");
+    // Nor does it take the identifiers of others with it.
+    let member = Identifier { member_number: fixture.member_number.clone(), ..Default::default() };
+    let email = Identifier { email: format!("{}@example.org", fixture.tag), ..Default::default() };
+    let mut request =
+        Request::new(BatchLookupCustomersRequest { identifiers: vec![member, email], ..Default::default() });
+    request.set_timeout(Duration::from_millis(800));
+    let results = client.customer().batch_lookup_customers(request).await.unwrap().into_inner().results;
+    assert_eq!(results[0].failure, "DEADLINE_EXCEEDED");
+    assert_eq!(results[1].customer_ids, std::slice::from_ref(&fixture.customer_id));
 
     Processes::signal(processes.ids["loyalty"], "-KILL");
     let began = Instant::now();
@@ -34,7 +43,31 @@ async fn without_loyalty_there_are_five_sections_and_a_name() {
     let request = proto::loyalty::v1::ListProgrammesRequest::default();
     let failure = client.loyalty().list_programmes(request).await.err().unwrap();
     assert_eq!(tests::reason(&failure), "SERVICE_UNAVAILABLE");
+    // A stream whose service goes away ends with a reason that says to try again.
+    let (orders, stream) = tokio::sync::mpsc::channel(1);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
+    let mut replies = client.order_history().record_orders(stream).await.unwrap().into_inner();
+    let order = tests::order(&fixture.customer_id, "of a stream");
+    orders.send(RecordOrdersRequest { sequence: 1, order: Some(order) }).await.unwrap();
+    assert_eq!(replies.message().await.unwrap().unwrap().sequence, 1);
+    Processes::signal(processes.ids["order-history"], "-KILL");
+    let failure = replies.message().await.err().unwrap();
+    assert_eq!(tests::reason(&failure), "SERVICE_UNAVAILABLE");
     assert!(processes.stop().success());
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_start_ends_the_start_and_is_named() {
+    let (mut plan, _state) = tests::plan().await;
+    plan.issuer.jwks = Some("/nowhere".into());
+    plan.listen.set_port(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let mut up = std::process::Command::new(tests::binary("clientele"));
+    up.args(["up", "--processes", "--redis-url", "redis://127.0.0.1:1", "--database-url", &plan.database_url]);
+    up.args(["--listen", &plan.listen.to_string(), "--jwks", "/nowhere", "--issuer", "x", "--audience", "y"]);
+    up.arg("--state").arg(_state.path());
+    let output = tokio::task::spawn_blocking(move || up.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("gateway ended before it was ready"), "{text}");
 }
 
 fn check(customer: &Customer, reason: &str) {

@@ -2,6 +2,7 @@ use futures_util::{StreamExt, stream};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
+use proto::profile::v1::Gender;
 use tests::{Fixture, Installation, methods, reason};
 use tonic::Code;
 
@@ -24,7 +25,15 @@ async fn no_request_makes_any_rpc_panic_or_shrug() {
             .buffer_unordered(16);
         let mut refused = 0;
         while let Some((bytes, answer)) = answers.next().await {
-            let Err(status) = answer else { continue };
+            let status = match answer {
+                Err(status) => status,
+                // An item's failure inside an answer is no excuse either.
+                Ok(reply) => {
+                    let text = serde_json::to_string(reply.get_ref()).unwrap();
+                    assert!(!text.contains("INTERNAL_ERROR"), "{}: {text}", method.full_name());
+                    continue;
+                }
+            };
             refused += 1;
             let named = error::reason_of(&status);
             assert!(
@@ -76,6 +85,71 @@ async fn every_violation_is_told_at_once() {
     let mut fields: Vec<_> = violations.into_iter().map(|violation| violation.field).collect();
     fields.sort();
     assert_eq!(fields, ["profile.birth_date", "profile.language", "profile.time_zone", "request_id"]);
+}
+
+#[tokio::test]
+async fn an_update_may_name_one_field_alone() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let customer_id = &fixture.customer_id;
+    let update = |profile: proto::profile::v1::Profile, paths: &[&str]| proto::profile::v1::UpdateProfileRequest {
+        request_id: client::request_id(),
+        customer_id: customer_id.clone(),
+        profile: Some(profile),
+        update_mask: Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+        ..Default::default()
+    };
+    let described = |gender: Gender, text: &str| proto::profile::v1::Profile {
+        gender: gender.into(),
+        gender_description: text.into(),
+        ..Default::default()
+    };
+    let both = update(described(Gender::SelfDescribed, "x"), &["gender", "gender_description"]);
+    client.profile().update_profile(both).await.unwrap();
+    let one = update(described(Gender::Unspecified, "y"), &["gender_description"]);
+    let profile = client.profile().update_profile(one).await.unwrap().into_inner().profile.unwrap();
+    assert_eq!((profile.gender(), profile.gender_description.as_str()), (Gender::SelfDescribed, "y"));
+    // What does not fit what is there is refused all the same.
+    let failure = client.profile().update_profile(update(described(Gender::Female, ""), &["gender"])).await;
+    assert_eq!(reason(&failure.err().unwrap()), "INVALID_FIELDS");
+
+    let request = proto::contact::v1::UpdateContactPointRequest {
+        request_id: client::request_id(),
+        contact_point_id: fixture.contact_point_id.clone(),
+        contact_point: Some(proto::contact::v1::ContactPoint { label: "work".into(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["label".into()] }),
+        ..Default::default()
+    };
+    let point = client.contact().update_contact_point(request).await.unwrap().into_inner().contact_point.unwrap();
+    assert!(point.label == "work" && point.email.is_some());
+    // A contact point without a value is none.
+    let request = proto::contact::v1::AddContactPointRequest {
+        request_id: client::request_id(),
+        customer_id: fixture.customer_id.clone(),
+        contact_point: Some(proto::contact::v1::ContactPoint { label: "work".into(), ..Default::default() }),
+    };
+    assert_eq!(reason(&client.contact().add_contact_point(request).await.err().unwrap()), "INVALID_FIELDS");
+}
+
+#[tokio::test]
+async fn what_is_output_only_cannot_be_written() {
+    use proto::interaction::v1::*;
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let customer_id = Fixture::create(&client).await.customer_id;
+    let case = Case {
+        customer_id,
+        kind: CaseKind::Question.into(),
+        subject: "Opening hours".into(),
+        resolution: "x".repeat(100_000),
+        ..Default::default()
+    };
+    let request = OpenCaseRequest { request_id: client::request_id(), case: Some(case) };
+    let case_id = client.interaction().open_case(request).await.unwrap().into_inner().case_id;
+    let case = client.interaction().get_case(GetCaseRequest { case_id, ..Default::default() }).await.unwrap();
+    let case = case.into_inner().case.unwrap();
+    assert!(case.resolution.is_empty() && case.state() == CaseState::Open);
 }
 
 /// Random bytes, or a valid request with something wrong in it.

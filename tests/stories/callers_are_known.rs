@@ -4,6 +4,10 @@ use access::{Authority, InternalKey, Jwks};
 use proto::{customer::v1::*, section::v1::*};
 use tests::{Fixture, Installation, reason};
 use tonic::{Code, Request};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 
 async fn refused(installation: &Installation, token: Option<&str>, purpose: Option<&str>) -> (Code, String) {
     let channel = client::channel(&installation.url()).unwrap();
@@ -101,4 +105,57 @@ async fn health_and_reflection_are_open_and_speak_for_all() {
         let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap();
         assert_eq!(answer.into_inner().status, 1, "{service}");
     }
+    let channel = client::channel(&installation.url()).unwrap();
+    let mut reflection = ServerReflectionClient::new(channel);
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = tokio_stream::once(ServerReflectionRequest { message_request, ..Default::default() });
+    let mut replies = reflection.server_reflection_info(request).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(listed)) =
+        replies.message().await.unwrap().unwrap().message_response
+    else {
+        panic!("no list")
+    };
+    let listed: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
+    for service in gateway::services() {
+        assert!(listed.contains(&service), "{service}");
+    }
+    assert!(!listed.contains(&"clientele.section.v1.SectionService"));
+}
+
+/// A key set behind a URL that takes its time.
+async fn key_server(keys: Arc<std::sync::Mutex<String>>) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _ = socket.read(&mut [0; 4096]).await;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            let body = keys.lock().unwrap().clone();
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = socket.write_all((head + &body).as_bytes()).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn new_keys_are_fetched_even_when_those_who_ask_do_not_wait() {
+    use clientele::keys::{AUDIENCE, ISSUER, Keys};
+    let purpose = access::Purpose::parse("service").unwrap();
+    let (old, new) = (tempfile::TempDir::new().unwrap(), tempfile::TempDir::new().unwrap());
+    let (old, new) = (Keys::load_or_create(old.path()).unwrap(), Keys::load_or_create(new.path()).unwrap());
+    let read = |keys: &Keys| std::fs::read_to_string(keys.jwks_file()).unwrap();
+    let served = Arc::new(std::sync::Mutex::new(read(&old)));
+    let source = Jwks::parse(&key_server(served.clone()).await);
+    let authority = Authority::refreshing(source, ISSUER, AUDIENCE, std::time::Duration::ZERO).await.unwrap();
+    assert!(authority.authenticate(&old.token("x", &[], 1).unwrap(), purpose).await.is_ok());
+    *served.lock().unwrap() = read(&new);
+    let token = new.token("x", &[], 1).unwrap();
+    let impatient = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(impatient, authority.authenticate(&token, purpose)).await.is_err());
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    // The keys came in for those who went away; nobody has to wait now.
+    let known = tokio::time::timeout(impatient, authority.authenticate(&token, purpose)).await.unwrap();
+    assert_eq!(&*known.unwrap().subject, "x");
 }

@@ -1,5 +1,6 @@
 use futures_util::future::join_all;
 use prost_reflect::DynamicMessage;
+use proto::{consent::v1::GrantConsentRequest, order_history::v1::*};
 use serde_json::{Value, json};
 use tests::{Fixture, Installation, methods, reason};
 
@@ -81,8 +82,69 @@ async fn an_order_is_known_by_its_number_and_content() {
     assert_eq!(call(request.clone()).await.unwrap(), ("RECORD_OUTCOME_UNCHANGED".into(), 1));
     request["order"]["state"] = json!("ORDER_STATE_COMPLETED");
     assert_eq!(call(request.clone()).await.unwrap(), ("RECORD_OUTCOME_REVISED".into(), 2));
+    // Said again after a later revision it is a repetition and takes nothing back.
+    request["order"]["state"] = json!("ORDER_STATE_UNSPECIFIED");
+    assert_eq!(call(request.clone()).await.unwrap(), ("RECORD_OUTCOME_UNCHANGED".into(), 2));
+    // Unless the source counts its revisions; and then what comes late changes nothing.
+    request["order"]["source_revision"] = json!(8);
+    assert_eq!(call(request.clone()).await.unwrap(), ("RECORD_OUTCOME_REVISED".into(), 3));
+    request["order"]["source_revision"] = json!(7);
+    request["order"]["store_id"] = json!("late");
+    assert_eq!(call(request.clone()).await.unwrap(), ("RECORD_OUTCOME_UNCHANGED".into(), 3));
     request["order"]["customer_id"] = json!(Fixture::create(&client).await.customer_id);
     assert_eq!(reason(&call(request).await.err().unwrap()), "ORDER_OF_ANOTHER_CUSTOMER");
+}
+
+#[tokio::test]
+async fn an_order_that_was_read_can_be_recorded_again() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let request = GetOrderRequest { order_id: fixture.order_id, ..Default::default() };
+    let order = client.order_history().get_order(request).await.unwrap().into_inner().order.unwrap();
+    let customer_id = order.customer_id.to_uppercase();
+    let request = RecordOrderRequest { order: Some(Order { customer_id, ..order }) };
+    let reply = client.order_history().record_order(request).await.unwrap().into_inner();
+    assert_eq!((reply.outcome(), reply.revision), (RecordOutcome::Unchanged, 1));
+}
+
+#[tokio::test]
+async fn a_batch_with_an_order_and_its_revision_is_repeatable() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let placed = tests::order(&fixture.customer_id, "twice");
+    let completed = Order { state: OrderState::Completed.into(), ..placed.clone() };
+    let record = async || {
+        let request = BatchRecordOrdersRequest { orders: vec![placed.clone(), completed.clone()] };
+        let results = client.order_history().batch_record_orders(request).await.unwrap().into_inner().results;
+        results.iter().map(|result| (result.outcome(), result.revision)).collect::<Vec<_>>()
+    };
+    assert_eq!(record().await, [(RecordOutcome::Created, 1), (RecordOutcome::Revised, 2)]);
+    assert_eq!(record().await, [(RecordOutcome::Unchanged, 2), (RecordOutcome::Unchanged, 2)]);
+}
+
+#[tokio::test]
+async fn a_repetition_after_the_consent_has_lapsed_gets_the_first_reply() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(2);
+    let soon = prost_types::Timestamp { nanos: 0, ..prost_types::Timestamp::from(soon) };
+    let request = GrantConsentRequest {
+        request_id: client::request_id(),
+        customer_id: fixture.customer_id,
+        purpose_id: format!("m{}", fixture.tag),
+        evidence: Some(tests::evidence()),
+        expire_time: Some(soon),
+        ..Default::default()
+    };
+    let first = client.consent().grant_consent(request.clone()).await.unwrap().into_inner();
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    let second = client.consent().grant_consent(request.clone()).await.unwrap().into_inner();
+    assert!(first == second);
+    let late = GrantConsentRequest { request_id: client::request_id(), ..request };
+    assert_eq!(reason(&client.consent().grant_consent(late).await.err().unwrap()), "INVALID_FIELDS");
 }
 
 #[tokio::test]

@@ -48,6 +48,34 @@ async fn many_at_once_never_overdraw() {
 }
 
 #[tokio::test]
+async fn read_by_time_the_ledger_never_falls_below_zero() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let member_id = Fixture::create(&client).await.member_id;
+    // Those who wait for each other began in another order than they come to write.
+    join_all((0..64).map(|i| {
+        let (mut loyalty, member_id, cause) = (client.loyalty(), member_id.clone(), "test".to_owned());
+        async move {
+            let request_id = request_id();
+            if i % 2 == 0 {
+                let request = AccruePointsRequest { request_id, member_id, points: 50, cause };
+                loyalty.accrue_points(request).await.map(drop)
+            } else {
+                let request = RedeemPointsRequest { request_id, member_id, points: 90, cause };
+                loyalty.redeem_points(request).await.map(drop)
+            }
+        }
+    }))
+    .await;
+    let below = "select count(*) from (select sum(points) over (order by created_at, entry_id) as balance
+        from loyalty.entries where account = 1) as b where balance < 0";
+    assert_eq!(installation.count(below).await, 0);
+    let backwards = "select count(*) from (select occurred_at, lag(occurred_at) over (partition by aggregateid
+        order by customer_version) as before from loyalty.changes) as c where occurred_at < before";
+    assert_eq!(installation.count(backwards).await, 0);
+}
+
+#[tokio::test]
 async fn a_reversal_takes_back_what_was_given_once() {
     let installation = Installation::start().await;
     let client = installation.client();

@@ -12,7 +12,8 @@ fn sample() -> PathBuf {
 
 fn command(installation: &Installation, kind: &str, file: &std::path::Path) -> Command {
     let mut command = Command::new(binary("clientele"));
-    command.args(["import", kind]).arg(file).args(["--url", &installation.url(), "--token", &installation.token()]);
+    command.args(["import", kind]).arg(file);
+    command.env("CLIENTELE_URL", installation.url()).env("CLIENTELE_TOKEN", installation.token());
     command.arg("--state").arg(installation.state.path());
     command
 }
@@ -48,6 +49,9 @@ async fn an_import_that_is_killed_and_run_again_is_whole_and_the_next_changes_no
 
     let (output, text) = run(command(&installation, "cdnow", &sample())).await;
     assert!(output.status.success(), "{text}");
+    // It went on where it was, and did not begin again.
+    let [created, unchanged] = counts(&text, "orders");
+    assert!(created + unchanged < 6919 - 400, "{text}");
     assert_eq!(installation.count(orders).await, 6919);
     assert_eq!(installation.count("select count(*) from profile.profiles").await, 2357);
     let total = "select sum(total_minor)::bigint from order_history.orders";
@@ -63,6 +67,80 @@ async fn an_import_that_is_killed_and_run_again_is_whole_and_the_next_changes_no
     );
     assert!(text.contains("customers: 0 created, 2357 unchanged"), "{text}");
     assert_eq!(installation.count("select count(*) from order_history.changes").await, changes);
+}
+
+/// How many were created, and how many were there.
+fn counts(text: &str, what: &str) -> [i64; 2] {
+    let line = text.lines().find(|line| line.starts_with(&format!("{what}:"))).unwrap();
+    let numbers: Vec<i64> = line.split([' ', ':']).filter_map(|word| word.parse().ok()).collect();
+    [numbers[0], numbers[1]]
+}
+
+fn row(customer_id: &uuid::Uuid, number: usize, total: i64) -> String {
+    format!(
+        r#"{{"order": {{"customer_id": "{customer_id}", "source": "shop", "number": "{number}", "placed_time": "2026-01-01T00:00:00Z", "currency_code": "EUR", "total_minor": {total}, "lines": [{{"line_number": 1, "sku": "A", "quantity": 1, "amount_minor": 5}}]}}}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_broke_off_forgets_no_refused_row_and_knows_its_database() {
+    let installation = Installation::start().await;
+    let id = uuid::Uuid::new_v4();
+    let profile = format!(r#"{{"profile": {{"customer_id": "{id}"}}}}"#);
+    let orders = (1..=700).map(|number| row(&id, number, if number == 10 { 6 } else { 5 }));
+    let file = installation.state.path().join("rows.ndjson");
+    std::fs::write(&file, [profile].into_iter().chain(orders).collect::<Vec<_>>().join("\n")).unwrap();
+    let (output, _) = run(command(&installation, "ndjson", &file)).await;
+    assert!(!output.status.success());
+    let imports = installation.state.path().join("imports");
+    let named = |extension: &str| {
+        let files = std::fs::read_dir(&imports).unwrap().map(|file| file.unwrap().path());
+        files.into_iter().find(|path| path.to_str().unwrap().ends_with(extension))
+    };
+    let errors = named(".errors.ndjson").unwrap();
+    let refused = std::fs::read_to_string(&errors).unwrap();
+    assert_eq!(refused.lines().count(), 1);
+
+    // As if it had been killed after six hundred.
+    let progress = PathBuf::from(errors.to_str().unwrap().replace(".errors.ndjson", ".orders"));
+    std::fs::write(&progress, "600").unwrap();
+    let (output, text) = run(command(&installation, "ndjson", &file)).await;
+    assert_eq!(counts(&text, "orders"), [0, 101], "{text}");
+    assert!(!output.status.success(), "the refused row was forgotten");
+    assert_eq!(std::fs::read_to_string(&errors).unwrap(), refused);
+    assert!(!progress.exists());
+
+    // The same progress against another database is none.
+    let other = Installation::start().await;
+    std::fs::write(&progress, "600").unwrap();
+    let mut import = command(&installation, "ndjson", &file);
+    import.env("CLIENTELE_URL", other.url()).env("CLIENTELE_TOKEN", other.token());
+    let (_, text) = run(import).await;
+    assert_eq!(other.count("select count(*) from order_history.orders").await, 699, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_taken_out_changes_nothing_about_the_others() {
+    let installation = Installation::start().await;
+    let file = installation.state.path().join("rows.ndjson");
+    let (id, other) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let profile = |id, external: &str| {
+        format!(r#"{{"profile": {{"customer_id": "{id}", "external_ids": [{{"system": "{external}", "id": "1"}}]}}}}"#)
+    };
+    let call = format!(r#"{{"interaction": {{"customer_id": "{id}", "occurred_time": "2026-01-01T00:00:00Z"}}}}"#);
+    // The second has an external id that is none.
+    let calls = [call.clone(), call.clone(), call].join("\n");
+    std::fs::write(&file, [profile(id, "crm"), profile(other, "CRM"), calls.clone()].join("\n")).unwrap();
+    let (output, text) = run(command(&installation, "ndjson", &file)).await;
+    assert!(!output.status.success());
+    assert_eq!(counts(&text, "customers"), [1, 0], "{text}");
+    assert_eq!(counts(&text, "interactions"), [3, 0], "{text}");
+    // And now it has somebody else's.
+    std::fs::write(&file, [profile(id, "crm"), profile(other, "crm"), calls].join("\n")).unwrap();
+    let (output, text) = run(command(&installation, "ndjson", &file)).await;
+    assert!(!output.status.success());
+    assert_eq!(counts(&text, "customers"), [0, 1], "{text}");
+    assert_eq!(counts(&text, "interactions"), [0, 3], "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,5 +170,5 @@ async fn rows_that_are_refused_are_named_by_their_line() {
     let errors = std::fs::read_to_string(errors).unwrap();
     let lines: Vec<serde_json::Value> = errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let named: Vec<_> = lines.iter().map(|e| (e["line"].as_i64().unwrap(), e["reason"].as_str().unwrap())).collect();
-    assert_eq!(named, [(5, "INVALID_ROW"), (3, "INVALID_FIELDS")]);
+    assert_eq!(named, [(3, "INVALID_FIELDS"), (5, "INVALID_ROW")]);
 }

@@ -64,13 +64,51 @@ async fn a_token_of_a_lost_future_is_refused() {
 }
 
 #[tokio::test]
+async fn a_lost_write_about_one_customer_is_nothing_to_another() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let (mine, other) = (Fixture::create(&client).await, Fixture::create(&client).await);
+    let lost = sqlx::query("update profile.customers set version = 0 where customer_id = $1")
+        .bind(uuid::Uuid::parse_str(&other.customer_id).unwrap());
+    lost.execute(&mut installation.sql().await).await.unwrap();
+    let consistency_tokens = mine.tokens.into_iter().chain(other.tokens).collect();
+    let consistency = Some(Consistency { consistency_tokens, fully_consistent: false });
+    let get = |customer_id| GetProfileRequest { customer_id, consistency: consistency.clone() };
+    assert!(client.profile().get_profile(get(mine.customer_id)).await.is_ok());
+    let failure = client.profile().get_profile(get(other.customer_id)).await.err().unwrap();
+    assert_eq!(reason(&failure), "CONSISTENCY_TOKEN_EXPIRED");
+}
+
+#[tokio::test]
+async fn every_read_answers_its_example() {
+    let installation = Installation::start().await;
+    let fixture = Fixture::create(&installation.client()).await;
+    let caller = installation.caller();
+    let mut reads = 0;
+    for method in tests::methods() {
+        let (request, other) = fixture.example(method.name()).unwrap();
+        if other.is_some() || method.is_client_streaming() || method.name().contains("Record") {
+            continue;
+        }
+        reads += 1;
+        let reply = caller.json(&method, &request).await;
+        let reply = reply.unwrap_or_else(|failure| panic!("{}: {}", method.full_name(), reason(&failure)));
+        assert!(prost::Message::encoded_len(reply.get_ref()) > 30, "{} answers next to nothing", method.full_name());
+    }
+    assert!(reads > 20, "{reads}");
+}
+
+#[tokio::test]
 async fn a_token_that_nobody_gave_is_refused() {
     let installation = Installation::start().await;
     let client = installation.client();
     let fixture = Fixture::create(&client).await;
     let consistency = Some(Consistency { consistency_tokens: vec!["AAAA".into()], fully_consistent: false });
-    let request = GetProfileRequest { customer_id: fixture.customer_id, consistency };
+    let customer_id = fixture.customer_id;
+    let request = GetProfileRequest { customer_id: customer_id.clone(), consistency: consistency.clone() };
     assert_eq!(reason(&client.profile().get_profile(request).await.err().unwrap()), "CONSISTENCY_TOKEN_INVALID");
+    let request = GetCustomerRequest { customer_id, consistency, ..Default::default() };
+    assert_eq!(reason(&client.customer().get_customer(request).await.err().unwrap()), "CONSISTENCY_TOKEN_INVALID");
 }
 
 #[tokio::test]

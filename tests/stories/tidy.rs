@@ -162,14 +162,29 @@ fn every_field_declares_a_category() {
 #[test]
 fn no_message_can_be_printed() {
     assert!(read("libs/proto/build.rs").contains(r#".skip_debug(["."])"#));
-    // Rows hold what was opened, so they have no Debug either.
+    // What else holds a person's values has no Debug either. These hold ids, amounts and times.
+    let harmless = [
+        "struct Position",
+        "struct Lot",
+        "struct Posting",
+        "struct Summary",
+        "struct Record",
+        "struct Answer",
+        "struct TextJson",
+    ];
     let mut sources = Vec::new();
     files(&root().join("services"), ".rs", &mut sources);
-    for source in sources.iter().filter(|source| source.to_str().unwrap().contains("/store")) {
-        let text = fs::read_to_string(source).unwrap();
-        for derived in text.split("derive(").skip(1).filter(|rest| rest.split(')').next().unwrap().contains("Debug")) {
-            let item: String = derived.chars().take(120).collect();
-            assert!(item.contains("struct TextJson"), "{}: {item}", source.display());
+    for source in sources {
+        let text = fs::read_to_string(&source).unwrap();
+        let text = text.split("#[cfg(test)]\nmod").next().unwrap();
+        for derived in text.split("#[derive(").skip(1).filter(|rest| rest.split(')').next().unwrap().contains("Debug"))
+        {
+            let item = derived.lines().find(|line| line.contains("struct ") || line.contains("enum ")).unwrap();
+            assert!(
+                harmless.iter().any(|name| item.contains(name)),
+                "If you are here because {} prints {item}: take its Debug away, or say here why it may",
+                source.display()
+            );
         }
     }
 }

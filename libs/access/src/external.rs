@@ -64,6 +64,7 @@ struct Keys {
     source: Jwks,
     set: RwLock<Arc<JwkSet>>,
     refreshed: Mutex<Instant>,
+    interval: Duration,
 }
 
 struct Verified {
@@ -84,6 +85,11 @@ impl Authority {
     /// Reads the keys. Issuer and audience are mandatory, since without them a token for any other
     /// service would open this one.
     pub async fn new(source: Jwks, issuer: &str, audience: &str) -> Result<Self, String> {
+        Self::refreshing(source, issuer, audience, REFRESH_INTERVAL).await
+    }
+
+    /// The same with another time between two readings of the keys.
+    pub async fn refreshing(source: Jwks, issuer: &str, audience: &str, interval: Duration) -> Result<Self, String> {
         if issuer.is_empty() || audience.is_empty() {
             return Err("an issuer and an audience are needed to verify callers' tokens".to_owned());
         }
@@ -97,7 +103,12 @@ impl Authority {
         validation.leeway = 5;
         Ok(Self {
             validation,
-            keys: Arc::new(Keys { source, set: RwLock::new(Arc::new(keys)), refreshed: Mutex::new(Instant::now()) }),
+            keys: Arc::new(Keys {
+                source,
+                set: RwLock::new(Arc::new(keys)),
+                refreshed: Mutex::new(Instant::now()),
+                interval,
+            }),
             verified: Cache::new(10_000),
         })
     }
@@ -156,7 +167,7 @@ impl Keys {
     /// Reads the keys again, unless somebody just did.
     async fn refresh(&self) {
         let mut refreshed = self.refreshed.lock().await;
-        if refreshed.elapsed() < REFRESH_INTERVAL {
+        if refreshed.elapsed() < self.interval {
             return;
         }
         match self.source.load().await {

@@ -15,7 +15,7 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp, jwk::JwkSet};
 use serde_json::json;
 use vault::KeyRing;
 
@@ -46,8 +46,9 @@ impl Keys {
             let pair = Ed25519KeyPair::generate().context("no key pair could be made")?;
             secret(&folder.join("callers.der"), pair.to_pkcs8()?.as_ref())?;
             let x = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-            let jwk =
-                json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "development", "alg": "EdDSA", "use": "sig"});
+            // Another installation's key has another id, so whoever changes over fetches it.
+            let kid = format!("development-{}", random(6));
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "alg": "EdDSA", "use": "sig"});
             fs::write(folder.join("jwks.json"), json!({ "keys": [jwk] }).to_string())?;
             let names = SERVICES.into_iter().chain(["owner"]);
             let passwords: BTreeMap<&str, String> = names.map(|name| (name, random(24))).collect();
@@ -85,7 +86,9 @@ impl Keys {
     /// Signs a caller's token; without purposes it allows all.
     pub fn token(&self, subject: &str, purposes: &[String], hours: u64) -> anyhow::Result<String> {
         let key = EncodingKey::from_ed_der(&fs::read(self.folder.join("callers.der"))?);
-        let header = Header { kid: Some("development".to_owned()), ..Header::new(Algorithm::EdDSA) };
+        let keys: JwkSet = serde_json::from_slice(&fs::read(self.jwks_file())?)?;
+        let kid = keys.keys.first().and_then(|key| key.common.key_id.clone());
+        let header = Header { kid, ..Header::new(Algorithm::EdDSA) };
         let all: Vec<String> = PURPOSES.iter().map(|purpose| (*purpose).to_owned()).collect();
         let purposes = if purposes.is_empty() { &all } else { purposes };
         let exp = get_current_timestamp() + hours * 3600;

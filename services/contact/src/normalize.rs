@@ -31,7 +31,8 @@ pub fn contact_point(point: &mut ContactPoint) -> Result<Normal, Broken> {
     if let Some(address) = &point.postal_address {
         return Ok(Normal { kind: ContactPointKind::PostalAddress, key: postal_address(address) });
     }
-    let handle = point.social_handle.as_ref().ok_or(("email", "or phone, postal_address or social_handle must be given"))?;
+    let handle =
+        point.social_handle.as_ref().ok_or(("email", "or phone, postal_address or social_handle must be given"))?;
     Ok(Normal { kind: ContactPointKind::SocialHandle, key: social_handle(handle)? })
 }
 

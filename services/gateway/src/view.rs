@@ -54,10 +54,7 @@ async fn ask(owner: &Owner, call: &Call, message: BatchGetSectionsRequest) -> An
 
 /// Asks an owner within what is left of the caller's time, less a margin in which the caller gets
 /// its answer without this owner's part. A failure is a reason's name.
-pub async fn in_time<T>(
-    call: &Call,
-    ask: impl AsyncFnOnce(&Call) -> Result<Response<T>, Status>,
-) -> Result<T, String> {
+pub async fn in_time<T>(call: &Call, ask: impl AsyncFnOnce(&Call) -> Result<Response<T>, Status>) -> Result<T, String> {
     let left = call.deadline.saturating_duration_since(Instant::now());
     let left = left - MARGIN.min(left / 5);
     let call = Call { deadline: Instant::now() + left, ..call.clone() };
