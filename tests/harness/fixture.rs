@@ -160,6 +160,7 @@ impl Fixture {
             "BatchGetCustomers" | "BatchGetProfiles" => read(json!({"customer_ids": [customer_id]})),
             "LookupCustomer" => read(json!({"identifier": {"customer_id": customer_id}})),
             "BatchLookupCustomers" => read(json!({"identifiers": [{"email": format!("{tag}@example.org")}]})),
+            "WatchCustomers" => read(json!({"initial_state": true, "customer_ids": [customer_id]})),
             "ListProfiles" | "ListProgrammes" | "ListPurposes" => read(json!({})),
             "ResolveExternalIds" => read(json!({"external_ids": [{"system": "crm", "id": tag}]})),
             "GetContactPoint" => read(json!({"contact_point_id": contact_point_id})),

@@ -3,6 +3,7 @@ use std::time::Instant;
 use access::{Call, InternalKey, PURPOSE_HEADER};
 use error::{Failure, reason};
 use proto::{
+    feed::v1::feed_service_client::FeedServiceClient,
     section::v1::{ResolveIdentifiersRequest, section_service_client::SectionServiceClient},
     r#type::v1::Identifier,
 };
@@ -18,6 +19,8 @@ pub struct Peer {
     pub channel: Channel,
     /// Its internal contract.
     pub sections: SectionServiceClient<Channel>,
+    /// Its changes.
+    pub feed: FeedServiceClient<Channel>,
     key: InternalKey,
 }
 
@@ -25,7 +28,8 @@ impl Peer {
     /// A peer behind a channel.
     pub fn new(channel: Channel, key: InternalKey) -> Self {
         let sections = SectionServiceClient::new(channel.clone()).max_decoding_message_size(crate::MAX_REPLY);
-        Self { channel, sections, key }
+        let feed = FeedServiceClient::new(channel.clone()).max_decoding_message_size(crate::MAX_REPLY);
+        Self { channel, sections, feed, key }
     }
 
     /// A request on behalf of a caller, with what is left of the caller's time.

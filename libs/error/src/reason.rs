@@ -39,6 +39,18 @@ pub const CONSISTENCY_TOKEN_EXPIRED: Reason = reason(
     "CONSISTENCY_TOKEN_EXPIRED",
     "The write that a consistency token names is not in this database.",
 );
+/// The resume token is not one of this feed's.
+pub const RESUME_TOKEN_INVALID: Reason =
+    reason(Code::InvalidArgument, "RESUME_TOKEN_INVALID", "The resume token does not belong to this feed.");
+/// What follows the resume token is not here any more.
+pub const RESUME_TOKEN_EXPIRED: Reason = reason(
+    Code::OutOfRange,
+    "RESUME_TOKEN_EXPIRED",
+    "Changes behind the resume token are gone, or the database was restored; begin with the initial state.",
+);
+/// The reader of a stream does not keep up.
+pub const SLOW_CONSUMER: Reason =
+    reason(Code::Aborted, "SLOW_CONSUMER", "A message was not taken for a minute; go on from its token.");
 
 /// No credentials came with the call.
 pub const CREDENTIALS_MISSING: Reason =

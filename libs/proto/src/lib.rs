@@ -26,6 +26,11 @@ pub mod clientele {
             tonic::include_proto!("clientele.section.v1");
         }
     }
+    pub mod feed {
+        pub mod v1 {
+            tonic::include_proto!("clientele.feed.v1");
+        }
+    }
     pub mod customer {
         pub mod v1 {
             tonic::include_proto!("clientele.customer.v1");

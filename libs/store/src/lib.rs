@@ -17,7 +17,7 @@ pub use fault::{Constraint, Fault, Result};
 pub use migrate::migrate;
 pub use page::{Page, page_size};
 pub use request::{Claim, Key};
-pub use section::Body;
+pub use section::{Body, Load, in_order, loader};
 pub use transaction::{Tx, Written};
 pub use value::{check_time, time, timestamp, uuid};
 
@@ -32,6 +32,7 @@ use sqlx::{
     ConnectOptions, Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::Notify;
 use tracing::Instrument;
 use vault::{KeyRing, Vault};
 
@@ -49,6 +50,8 @@ struct Inner {
     epoch: Arc<RwLock<[u8; 8]>>,
     token_key: hmac::Key,
     page_key: hmac::Key,
+    resume_key: hmac::Key,
+    committed: Notify,
 }
 
 /// What a service brings to open its database.
@@ -130,6 +133,8 @@ impl Db {
             pool,
             token_key: vault.installation_key("consistency-token"),
             page_key: vault.installation_key("page-token"),
+            resume_key: vault.installation_key("resume-token"),
+            committed: Notify::new(),
             vault,
             constraints,
             directory,
@@ -148,6 +153,26 @@ impl Db {
     /// The service's keys.
     pub fn vault(&self) -> &Vault {
         &self.0.vault
+    }
+
+    /// The service's name.
+    pub fn service(&self) -> &'static str {
+        self.0.service
+    }
+
+    /// The life of the database that was last seen: a promotion and a restore begin a new one.
+    pub fn epoch(&self) -> [u8; 8] {
+        *self.0.epoch.read().expect("no holder panics")
+    }
+
+    /// The key that proves resume tokens.
+    pub fn resume_key(&self) -> &hmac::Key {
+        &self.0.resume_key
+    }
+
+    /// Is told of commits in this process.
+    pub fn committed(&self) -> &Notify {
+        &self.0.committed
     }
 
     /// Waits for the queries in flight and closes the pool.

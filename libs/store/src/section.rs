@@ -1,12 +1,26 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use error::reason;
+use error::{Failure, reason};
+use futures_util::future::BoxFuture;
 use prost::Message;
-use proto::section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse, Section};
+use proto::{section::v1::Section, r#type::v1::Consistency};
 use uuid::Uuid;
 
-use crate::{Db, Result, timestamp, uuid};
+use crate::{Db, Fault, Result, timestamp, uuid};
+
+/// Reads the sections of up to 256 customers by one statement, in the order of their ids.
+pub type Load = Arc<dyn Fn(Vec<Uuid>) -> BoxFuture<'static, Result<Vec<Section>>> + Send + Sync>;
+
+/// Binds a service's way to read sections to its store.
+pub fn loader<S, F>(store: &S, load: fn(S, Vec<Uuid>) -> F) -> Load
+where
+    S: Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Vec<Section>>> + Send + 'static,
+{
+    let store = store.clone();
+    Arc::new(move |ids| Box::pin(load(store.clone(), ids)))
+}
 
 /// One customer's section as a service computed it.
 pub struct Body {
@@ -14,46 +28,49 @@ pub struct Body {
     pub version: i64,
     /// The first instant at which it reads differently without a write.
     pub valid_until: Option<DateTime<Utc>>,
-    /// The encoded section.
-    pub body: Vec<u8>,
+    /// The encoded section, or why this customer's cannot be read; the others' can.
+    pub body: Result<Vec<u8>, Failure>,
 }
 
 impl Body {
     /// A section that time alone does not change.
-    pub fn lasting(version: i64, section: &impl Message) -> Self {
-        Self { version, valid_until: None, body: section.encode_to_vec() }
+    pub fn lasting(version: i64, section: Result<impl Message, Fault>) -> Self {
+        let body = section.map(|section| section.encode_to_vec()).map_err(Fault::into_failure);
+        Self { version, valid_until: None, body }
     }
 }
 
-impl Db {
-    /// Puts sections in the order of the request. One that is older than a token demands is a
-    /// failure of its own.
-    pub fn sections(
-        &self,
-        request: &BatchGetSectionsRequest,
-        as_of: DateTime<Utc>,
-        mut bodies: HashMap<Uuid, Body>,
-    ) -> Result<BatchGetSectionsResponse> {
-        let required = self.required(request.consistency.as_ref())?;
-        let mut sections = Vec::with_capacity(request.customer_ids.len());
-        for customer_id in &request.customer_ids {
-            let id = uuid(customer_id)?;
-            let body = bodies.get_mut(&id);
-            let version = body.as_ref().map_or(0, |body| body.version);
-            let mut section = Section {
-                customer_id: customer_id.clone(),
-                version,
-                as_of: Some(timestamp(as_of)),
-                ..Default::default()
-            };
-            if version < required.get(&id).copied().unwrap_or(0) {
-                section.failure = reason::CONSISTENCY_TOKEN_EXPIRED.name.to_owned();
-            } else if let Some(body) = body {
-                section.valid_until = body.valid_until.map(timestamp);
-                section.body = body.body.clone().into();
+/// Puts sections in the order of the ids. A customer of whom nothing is known has version 0.
+pub fn in_order(ids: &[Uuid], as_of: DateTime<Utc>, bodies: &HashMap<Uuid, Body>) -> Vec<Section> {
+    let section = |id: &Uuid| {
+        let mut section = Section { customer_id: id.to_string(), as_of: Some(timestamp(as_of)), ..Default::default() };
+        if let Some(Body { version, valid_until, body }) = bodies.get(id) {
+            section.version = *version;
+            section.valid_until = valid_until.map(timestamp);
+            match body {
+                Ok(body) => section.body = body.clone().into(),
+                Err(failure) => section.failure = failure.reason().name.to_owned(),
             }
-            sections.push(section);
         }
-        Ok(BatchGetSectionsResponse { sections })
+        section
+    };
+    ids.iter().map(section).collect()
+}
+
+impl Db {
+    /// Fails each section that is older than a token demands.
+    pub fn refuse_stale(&self, sections: &mut [Section], consistency: Option<&Consistency>) -> Result<()> {
+        let required = self.required(consistency)?;
+        if required.is_empty() {
+            return Ok(());
+        }
+        for section in sections {
+            let required = required.get(&uuid(&section.customer_id)?).copied().unwrap_or(0);
+            if section.version < required {
+                section.body.clear();
+                section.failure = reason::CONSISTENCY_TOKEN_EXPIRED.name.to_owned();
+            }
+        }
+        Ok(())
     }
 }

@@ -25,8 +25,7 @@ impl Tx {
     /// Names the write that gave the customer this version.
     pub fn token(&self, customer: Uuid, version: i64) -> String {
         let inner = &self.db.0;
-        let epoch = *inner.epoch.read().expect("no holder panics");
-        Token { epoch, service: inner.service.to_owned(), customer, version }.encode(&inner.token_key)
+        Token { epoch: self.db.epoch(), service: inner.service.to_owned(), customer, version }.encode(&inner.token_key)
     }
 }
 
@@ -64,7 +63,7 @@ impl Db {
     /// asks for what can never be.
     pub fn required(&self, consistency: Option<&Consistency>) -> Result<BTreeMap<Uuid, i64>> {
         let tokens = consistency.map(|c| c.consistency_tokens.as_slice()).unwrap_or_default();
-        let epoch = *self.0.epoch.read().expect("no holder panics");
+        let epoch = self.epoch();
         let mut required = BTreeMap::new();
         for token in tokens {
             let token = Token::decode(token, &self.0.token_key)

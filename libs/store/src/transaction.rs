@@ -117,6 +117,7 @@ impl Db {
         let mut tx = Tx { transaction, db: self.clone(), call: call.clone(), vouched: vouched.to_vec(), owner: None };
         let done = work(&mut tx).await?;
         tx.transaction.commit().await?;
+        self.0.committed.notify_one();
         Ok(done)
     }
 }

@@ -10,9 +10,19 @@ use crate::suite::SERVICES;
 /// Prepares a database for the services, again and again without harm. The URL is that of a role
 /// that may create roles and owns the database.
 pub async fn prepare(url: &str, passwords: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    // Roles belong to the whole cluster and locks to a database: who prepares another database at the
+    // same moment makes this fail with "tuple concurrently updated".
+    let mut attempts = 0;
+    loop {
+        match attempt(url, passwords).await {
+            Err(error) if attempts < 10 && format!("{error:#}").contains("concurrently updated") => attempts += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn attempt(url: &str, passwords: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(url).await.context("the database cannot be reached")?;
-    // Roles belong to the whole cluster; two who prepare at once take turns.
-    connection.execute("select pg_advisory_lock(hashtextextended('clientele roles', 0))").await?;
     connection.execute("revoke all on schema public from public").await?;
     for service in SERVICES {
         let role = schema(service);
@@ -34,6 +44,24 @@ pub async fn prepare(url: &str, passwords: &BTreeMap<String, String>) -> anyhow:
         connection.execute(AssertSqlSafe(grant)).await?;
         let create = format!("create schema if not exists {role} authorization {role}");
         connection.execute(AssertSqlSafe(create)).await?;
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// What has to be done to a database that was restored or moved to another cluster, before traffic
+/// opens: it begins a new life, so that tokens of the one before are refused, and the changes it
+/// brought belong to a transaction of this cluster.
+pub async fn finish_restore(url: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url).await.context("the database cannot be reached")?;
+    for service in SERVICES {
+        let role = schema(service);
+        let statement = format!(
+            "begin; set local role {role};
+             update {role}.feed set epoch = epoch + 1, purged_xid = '0';
+             update {role}.changes set xid = pg_current_xact_id(); commit"
+        );
+        connection.execute(AssertSqlSafe(statement)).await.with_context(|| format!("{service} was not restored"))?;
     }
     connection.close().await?;
     Ok(())

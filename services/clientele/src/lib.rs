@@ -40,8 +40,17 @@ enum Command {
     Lookup(show::Lookup),
     /// Prints a caller's token for the installation in the state folder.
     Token(Token),
+    /// Finishes a restore of the database, before any service is started on it.
+    RestoreFinish(RestoreFinish),
     /// Prints the version.
     Version,
+}
+
+#[derive(clap::Args)]
+struct RestoreFinish {
+    /// The restored database, with a role that owns it.
+    #[arg(long, env = "CLIENTELE_DATABASE_URL", hide_env_values = true)]
+    database_url: String,
 }
 
 #[derive(clap::Args)]
@@ -70,6 +79,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(token) => {
             let keys = keys::Keys::load(&token.state)?;
             println!("{}", keys.token(&token.subject, &token.purposes, token.hours)?);
+            Ok(())
+        }
+        Command::RestoreFinish(restored) => {
+            database::finish_restore(&restored.database_url).await?;
+            println!("tokens from before the restore are refused from now on; the services may be started");
             Ok(())
         }
         Command::Version => {

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use prost::Message;
 use proto::{
     consent::v1::{ConsentRecord, ConsentSection},
-    section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse},
+    section::v1::Section,
 };
-use store::{Body, Result, uuid};
+use store::{Body, Result, in_order};
 use uuid::Uuid;
 
 use crate::{
@@ -18,14 +18,13 @@ use crate::{
 const DECISIONS: usize = 40;
 
 /// The sections of up to 256 customers, by one query. They hold until the next grant lapses.
-pub async fn batch_get(store: &Store, request: &BatchGetSectionsRequest) -> Result<BatchGetSectionsResponse> {
+pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
     let as_of = Utc::now();
-    let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
     let mut bodies = HashMap::new();
     for (customer, version, rows) in store.section_rows(&ids).await? {
         bodies.insert(customer, body(version, rows, as_of));
     }
-    store.db.sections(request, as_of, bodies)
+    Ok(in_order(&ids, as_of, &bodies))
 }
 
 fn body(version: i64, rows: Vec<RecordRow>, as_of: DateTime<Utc>) -> Body {
@@ -42,5 +41,5 @@ fn body(version: i64, rows: Vec<RecordRow>, as_of: DateTime<Utc>) -> Body {
     decisions.sort_by(|a, b| (&a.purpose_id, a.channel).cmp(&(&b.purpose_id, b.channel)));
     let total_size = decisions.len() as i32;
     decisions.truncate(DECISIONS);
-    Body { version, valid_until, body: ConsentSection { decisions, total_size }.encode_to_vec() }
+    Body { version, valid_until, body: Ok(ConsentSection { decisions, total_size }.encode_to_vec()) }
 }

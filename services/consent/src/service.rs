@@ -1,3 +1,4 @@
+use ::store::uuid;
 use proto::{
     consent::v1::{consent_service_server::ConsentService, *},
     section::v1::{section_service_server::SectionService, *},
@@ -73,7 +74,10 @@ impl ConsentService for Service {
 impl SectionService for Service {
     async fn batch_get_sections(&self, request: Request<BatchGetSectionsRequest>) -> Reply<BatchGetSectionsResponse> {
         let (_, message) = accept(request, |_, _| ())?;
-        Ok(Response::new(section::batch_get(&self.store, &message).await?))
+        let ids = message.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>, _>>()?;
+        let mut sections = section::load(self.store.clone(), ids).await?;
+        self.store.db.refuse_stale(&mut sections, message.consistency.as_ref())?;
+        Ok(Response::new(BatchGetSectionsResponse { sections }))
     }
 
     async fn resolve_identifiers(

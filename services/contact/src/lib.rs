@@ -9,12 +9,14 @@ mod store;
 
 use std::time::Duration;
 
-use ::store::{Db, Settings};
+use ::store::{Db, Settings, loader};
 use access::InternalKey;
 use anyhow::Context;
 use client::{Directory, Peer};
+use feed::Feed;
 use proto::{
     contact::v1::contact_service_server::{self, ContactServiceServer},
+    feed::v1::feed_service_server::{self, FeedServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
 use server::{Gate, ServiceConfig, Serving};
@@ -43,11 +45,18 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         migrations: sqlx::migrate!(),
     })
     .await?;
-    let service = Service { store: Store { db: db.clone() } };
-    let routes =
-        Routes::new(ContactServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
+    let store = Store { db: db.clone() };
+    let feed = Feed::start(db.clone(), loader(&store, section::load));
+    let service = Service { store };
+    let routes = Routes::new(ContactServiceServer::new(service.clone()))
+        .add_service(SectionServiceServer::new(service))
+        .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
-        names: vec![contact_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
+        names: vec![
+            contact_service_server::SERVICE_NAME,
+            section_service_server::SERVICE_NAME,
+            feed_service_server::SERVICE_NAME,
+        ],
         routes,
         gate: Gate::Internal(key),
         upstreams: Vec::new(),

@@ -219,7 +219,8 @@ impl Store {
         );
         let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
         let open = |row: Row| row.open(self.db.vault());
-        rows.into_iter()
+        let rows = rows
+            .into_iter()
             .map(|row| {
                 let point = (|| {
                     Some(Row {
@@ -233,14 +234,15 @@ impl Store {
                         updated_at: row.updated_at?,
                     })
                 })();
-                Ok(SectionRow {
+                SectionRow {
                     customer_id: row.customer_id,
                     customer_version: row.customer_version,
                     total: row.total,
-                    contact_point: point.map(open).transpose()?,
-                })
+                    contact_point: point.map(open).transpose(),
+                }
             })
-            .collect()
+            .collect();
+        Ok(rows)
     }
 }
 
@@ -249,7 +251,8 @@ pub struct SectionRow {
     pub customer_id: Uuid,
     pub customer_version: i64,
     pub total: i64,
-    pub contact_point: Option<ContactPoint>,
+    /// Unless it cannot be opened.
+    pub contact_point: Result<Option<ContactPoint>>,
 }
 
 struct Row {

@@ -8,6 +8,7 @@ mod reason;
 mod request;
 mod service;
 mod view;
+mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -19,6 +19,7 @@ pub const SERVICES: [(SectionName, &str); 6] = [
 ];
 
 /// A service behind the gateway.
+#[derive(Clone)]
 pub struct Owner {
     /// The section it owns.
     pub section: SectionName,

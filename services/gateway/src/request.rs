@@ -2,7 +2,9 @@
 
 use error::Violations;
 use prost_types::FieldMask;
-use proto::customer::v1::{BatchGetCustomersRequest, GetCustomerRequest, LookupCustomerRequest, SectionName};
+use proto::customer::v1::{
+    BatchGetCustomersRequest, GetCustomerRequest, LookupCustomerRequest, SectionName, WatchCustomersRequest,
+};
 
 /// The sections by the names of their fields in a customer.
 const SECTIONS: [(&str, SectionName); 6] = [
@@ -20,6 +22,16 @@ pub fn get(request: &GetCustomerRequest, violations: &mut Violations) {
 
 pub fn batch_get(request: &BatchGetCustomersRequest, violations: &mut Violations) {
     mask(request.read_mask.as_ref(), violations);
+}
+
+/// An initial state is a beginning.
+pub fn watch(request: &WatchCustomersRequest, violations: &mut Violations) {
+    if request.initial_state && !request.resume_token.is_empty() {
+        violations.add("initial_state", "needs an empty token");
+    }
+    if request.sections.contains(&SectionName::Unspecified.into()) {
+        violations.add("sections", "must name sections");
+    }
 }
 
 pub fn lookup(request: &LookupCustomerRequest, violations: &mut Violations) {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use access::Call;
 use error::Failure;
+use futures_util::{StreamExt, stream::BoxStream};
 use proto::{
     customer::v1::{customer_service_server::CustomerService, *},
     section::v1::Resolution,
@@ -9,7 +10,7 @@ use proto::{
 use server::accept;
 use tonic::{Request, Response, Status};
 
-use crate::{lookup, peers::Peers, reason, request, view};
+use crate::{lookup, peers::Peers, reason, request, view, watch::Watch};
 
 /// The RPCs that only the gateway answers.
 pub struct Service {
@@ -20,6 +21,8 @@ type Reply<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl CustomerService for Service {
+    type WatchCustomersStream = BoxStream<'static, Result<WatchCustomersResponse, Status>>;
+
     async fn get_customer(&self, request: Request<GetCustomerRequest>) -> Reply<GetCustomerResponse> {
         let (call, message) = accept(request, request::get)?;
         let sections = request::sections(message.read_mask.as_ref());
@@ -60,6 +63,11 @@ impl CustomerService for Service {
         let result =
             |found: Resolution| BatchLookupCustomersResult { customer_ids: found.customer_ids, failure: found.failure };
         Ok(Response::new(BatchLookupCustomersResponse { results: found.into_iter().map(result).collect() }))
+    }
+
+    async fn watch_customers(&self, request: Request<WatchCustomersRequest>) -> Reply<Self::WatchCustomersStream> {
+        let (call, message) = accept(request, request::watch)?;
+        Ok(Response::new(Watch::begin(&self.peers, &call, &message)?.stream().boxed()))
     }
 }
 

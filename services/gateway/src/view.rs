@@ -66,7 +66,7 @@ pub async fn in_time<T>(call: &Call, ask: impl AsyncFnOnce(&Call) -> Result<Resp
 }
 
 /// The owner's own reason; a status without one is the transport's.
-fn reason_of(status: &Status) -> String {
+pub fn reason_of(status: &Status) -> String {
     error::reason_of(status).unwrap_or_else(|| match status.code() {
         Code::DeadlineExceeded | Code::Cancelled => reason::DEADLINE_EXCEEDED.name.to_owned(),
         _ => reason::SERVICE_UNAVAILABLE.name.to_owned(),
@@ -79,8 +79,7 @@ fn part((section, answer): &Answer, i: usize) -> (SectionName, Result<&Section, 
         Err(reason) => Err(reason.as_str()),
         Ok(sections) => match sections.get(i) {
             None => Err(reason::INTERNAL_ERROR.name),
-            Some(section) if !section.failure.is_empty() => Err(section.failure.as_str()),
-            Some(section) => Ok(section),
+            Some(section) => part_of(section),
         },
     };
     (*section, part)
@@ -100,20 +99,35 @@ fn compose<'a>(
         if !wanted.contains(&name) {
             continue;
         }
-        let placed = part.and_then(|section| place(&mut customer, name, section).map(|()| section));
-        match placed {
-            Err(reason) => {
-                customer.unavailable.push(UnavailableSection { section: name.into(), reason: reason.to_owned() })
-            }
-            Ok(section) => customer.section_states.push(SectionState {
-                section: name.into(),
-                version: section.version,
-                as_of: section.as_of,
-                valid_until: section.valid_until,
-            }),
-        }
+        add(&mut customer, name, part);
     }
     Ok(customer)
+}
+
+/// Adds a section, or says that it is missing.
+fn add(customer: &mut Customer, name: SectionName, part: Result<&Section, &str>) {
+    match part.and_then(|section| place(customer, name, section).map(|()| section)) {
+        Err(reason) => {
+            customer.unavailable.push(UnavailableSection { section: name.into(), reason: reason.to_owned() })
+        }
+        Ok(section) => customer.section_states.push(SectionState {
+            section: name.into(),
+            version: section.version,
+            as_of: section.as_of,
+            valid_until: section.valid_until,
+        }),
+    }
+}
+
+fn part_of(section: &Section) -> Result<&Section, &str> {
+    if section.failure.is_empty() { Ok(section) } else { Err(&section.failure) }
+}
+
+/// One section alone, as a customer.
+pub fn alone(name: SectionName, section: &Section) -> Customer {
+    let mut customer = Customer { customer_id: section.customer_id.clone(), ..Default::default() };
+    add(&mut customer, name, part_of(section));
+    customer
 }
 
 fn place(customer: &mut Customer, name: SectionName, section: &Section) -> Result<(), &'static str> {

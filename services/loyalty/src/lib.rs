@@ -10,11 +10,13 @@ mod store;
 
 use std::time::Duration;
 
-use ::store::{Db, Settings};
+use ::store::{Db, Settings, loader};
 use access::InternalKey;
 use anyhow::Context;
 use client::{Directory, Peer};
+use feed::Feed;
 use proto::{
+    feed::v1::feed_service_server::{self, FeedServiceServer},
     loyalty::v1::loyalty_service_server::{self, LoyaltyServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
@@ -44,11 +46,18 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         migrations: sqlx::migrate!(),
     })
     .await?;
-    let service = Service { store: Store { db: db.clone() } };
-    let routes =
-        Routes::new(LoyaltyServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
+    let store = Store { db: db.clone() };
+    let feed = Feed::start(db.clone(), loader(&store, section::load));
+    let service = Service { store };
+    let routes = Routes::new(LoyaltyServiceServer::new(service.clone()))
+        .add_service(SectionServiceServer::new(service))
+        .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
-        names: vec![loyalty_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
+        names: vec![
+            loyalty_service_server::SERVICE_NAME,
+            section_service_server::SERVICE_NAME,
+            feed_service_server::SERVICE_NAME,
+        ],
         routes,
         gate: Gate::Internal(key),
         upstreams: Vec::new(),

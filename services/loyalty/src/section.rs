@@ -4,9 +4,10 @@ use chrono::Utc;
 use prost::Message;
 use proto::{
     loyalty::v1::{LoyaltySection, Membership},
-    section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse},
+    section::v1::Section,
 };
-use store::{Body, Result, uuid};
+use store::{Body, Result, in_order};
+use uuid::Uuid;
 
 use crate::{ledger, store::Store};
 
@@ -14,9 +15,8 @@ use crate::{ledger, store::Store};
 const MEMBERSHIPS: usize = 10;
 
 /// The sections of up to 256 customers, by one query. They hold until the next points expire.
-pub async fn batch_get(store: &Store, request: &BatchGetSectionsRequest) -> Result<BatchGetSectionsResponse> {
+pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
     let as_of = Utc::now();
-    let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
     let mut bodies = HashMap::new();
     for row in store.section_rows(&ids).await? {
         let mut section = LoyaltySection { total_size: row.members.0.len() as i32, ..Default::default() };
@@ -28,7 +28,7 @@ pub async fn batch_get(store: &Store, request: &BatchGetSectionsRequest) -> Resu
             let balance = Some(crate::store::balance(&lots, as_of));
             section.memberships.push(Membership { member: Some(member), balance });
         }
-        bodies.insert(row.customer_id, Body { version: row.version, valid_until, body: section.encode_to_vec() });
+        bodies.insert(row.customer_id, Body { version: row.version, valid_until, body: Ok(section.encode_to_vec()) });
     }
-    store.db.sections(request, as_of, bodies)
+    Ok(in_order(&ids, as_of, &bodies))
 }

@@ -11,11 +11,13 @@ mod summary;
 
 use std::time::Duration;
 
-use ::store::{Db, Settings};
+use ::store::{Db, Settings, loader};
 use access::InternalKey;
 use anyhow::Context;
 use client::{Directory, Peer};
+use feed::Feed;
 use proto::{
+    feed::v1::feed_service_server::{self, FeedServiceServer},
     order_history::v1::order_history_service_server::{self, OrderHistoryServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
@@ -45,11 +47,18 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         migrations: sqlx::migrate!(),
     })
     .await?;
-    let service = Service { store: Store { db: db.clone() } };
-    let routes =
-        Routes::new(OrderHistoryServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
+    let store = Store { db: db.clone() };
+    let feed = Feed::start(db.clone(), loader(&store, section::load));
+    let service = Service { store };
+    let routes = Routes::new(OrderHistoryServiceServer::new(service.clone()))
+        .add_service(SectionServiceServer::new(service))
+        .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
-        names: vec![order_history_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
+        names: vec![
+            order_history_service_server::SERVICE_NAME,
+            section_service_server::SERVICE_NAME,
+            feed_service_server::SERVICE_NAME,
+        ],
         routes,
         gate: Gate::Internal(key),
         upstreams: Vec::new(),

@@ -1,9 +1,9 @@
+use std::collections::HashMap;
+
 use chrono::Utc;
-use proto::{
-    order_history::v1::OrderHistorySection,
-    section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse},
-};
-use store::{Body, Result, uuid};
+use proto::{order_history::v1::OrderHistorySection, section::v1::Section};
+use store::{Body, Result, in_order};
+use uuid::Uuid;
 
 use crate::{
     store::{Head, Store},
@@ -11,9 +11,8 @@ use crate::{
 };
 
 /// The sections of up to 256 customers, by one query.
-pub async fn batch_get(store: &Store, request: &BatchGetSectionsRequest) -> Result<BatchGetSectionsResponse> {
-    let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
-    let mut bodies = std::collections::HashMap::new();
+pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
+    let mut bodies = HashMap::new();
     for row in store.section_rows(&ids).await? {
         let summaries = row.summaries.0.into_iter().map(|summary| Summary::from(summary).into_proto());
         let section = OrderHistorySection {
@@ -22,7 +21,7 @@ pub async fn batch_get(store: &Store, request: &BatchGetSectionsRequest) -> Resu
             // `as`: a customer has fewer than two thousand million orders.
             total_size: row.total as i32,
         };
-        bodies.insert(row.customer_id, Body::lasting(row.version, &section));
+        bodies.insert(row.customer_id, Body::lasting(row.version, Ok(section)));
     }
-    store.db.sections(request, Utc::now(), bodies)
+    Ok(in_order(&ids, Utc::now(), &bodies))
 }

@@ -1,5 +1,6 @@
 use std::pin::Pin;
 
+use ::store::uuid;
 use futures_util::{Stream, StreamExt};
 use proto::{
     order_history::v1::{order_history_service_server::OrderHistoryService, *},
@@ -80,7 +81,10 @@ impl OrderHistoryService for Service {
 impl SectionService for Service {
     async fn batch_get_sections(&self, request: Request<BatchGetSectionsRequest>) -> Reply<BatchGetSectionsResponse> {
         let (_, message) = accept(request, |_, _| ())?;
-        Ok(Response::new(section::batch_get(&self.store, &message).await?))
+        let ids = message.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>, _>>()?;
+        let mut sections = section::load(self.store.clone(), ids).await?;
+        self.store.db.refuse_stale(&mut sections, message.consistency.as_ref())?;
+        Ok(Response::new(BatchGetSectionsResponse { sections }))
     }
 
     async fn resolve_identifiers(

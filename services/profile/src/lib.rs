@@ -9,9 +9,11 @@ mod store;
 
 use std::time::Duration;
 
-use ::store::{Db, Settings};
+use ::store::{Db, Settings, loader};
 use access::InternalKey;
+use feed::Feed;
 use proto::{
+    feed::v1::feed_service_server::{self, FeedServiceServer},
     profile::v1::profile_service_server::{self, ProfileServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
@@ -39,11 +41,18 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         migrations: sqlx::migrate!(),
     })
     .await?;
-    let service = Service { store: Store { db: db.clone() } };
-    let routes =
-        Routes::new(ProfileServiceServer::new(service.clone())).add_service(SectionServiceServer::new(service));
+    let store = Store { db: db.clone() };
+    let feed = Feed::start(db.clone(), loader(&store, section::load));
+    let service = Service { store };
+    let routes = Routes::new(ProfileServiceServer::new(service.clone()))
+        .add_service(SectionServiceServer::new(service))
+        .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
-        names: vec![profile_service_server::SERVICE_NAME, section_service_server::SERVICE_NAME],
+        names: vec![
+            profile_service_server::SERVICE_NAME,
+            section_service_server::SERVICE_NAME,
+            feed_service_server::SERVICE_NAME,
+        ],
         routes,
         gate: Gate::Internal(key),
         upstreams: Vec::new(),

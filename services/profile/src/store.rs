@@ -98,10 +98,21 @@ impl Store {
         Ok(ids.iter().map(|id| BatchGetProfilesResult { profile: found.get(id).cloned() }).collect())
     }
 
-    /// Profiles with the customers' versions, by one statement.
-    pub async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, i64, Profile)>> {
+    async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, i64, Profile)>> {
         let rows = Row::select(ids, self.db.pool()).await?;
         rows.into_iter().map(|row| row.open(self.db.vault())).collect()
+    }
+
+    /// What a section needs of each customer, by one statement. One that cannot be opened is no other's
+    /// trouble.
+    pub async fn section_rows(&self, ids: &[Uuid]) -> Result<Vec<SectionRow>> {
+        let rows = Row::select(ids, self.db.pool()).await?.into_iter();
+        let section = |row: Row| SectionRow {
+            customer_id: row.customer_id,
+            version: row.customer_version,
+            profile: row.open(self.db.vault()).map(|(_, _, profile)| profile),
+        };
+        Ok(rows.map(section).collect())
     }
 
     pub async fn profile_list(&self, request: &ListProfilesRequest) -> Result<Page<Profile>> {
@@ -221,6 +232,13 @@ impl Store {
             .map(|id| Resolution { customer_ids: id.iter().map(Uuid::to_string).collect(), ..Default::default() })
             .collect())
     }
+}
+
+/// What a section is made of.
+pub struct SectionRow {
+    pub customer_id: Uuid,
+    pub version: i64,
+    pub profile: Result<Profile>,
 }
 
 /// A profile as it is stored, with its external ids side by side.

@@ -1,0 +1,86 @@
+//! For those who derive something of their own from another service's changes.
+
+use std::time::Duration;
+
+use access::Call;
+use client::Peer;
+use error::reason;
+use futures_util::future::BoxFuture;
+use proto::feed::v1::{WatchChangesRequest, WatchChangesResponse};
+use store::{Db, Result, Tx, sql};
+use tonic::Status;
+
+/// After a failure the feed is asked again this often.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Follows the feed of a service for as long as the pool is open, from its beginning with everyone's
+/// present state. Each message is derived in one transaction with the cursor, and only if the cursor
+/// is where the message begins: however often and wherever this is interrupted, and by however many
+/// it is done at once, each has its effect once. An expired token ends it with that failure, since
+/// what was derived has a gap.
+pub async fn follow<W>(db: &Db, peer: &Peer, call: &Call, feed: &'static str, work: W) -> Result<(), Status>
+where
+    W: for<'t> Fn(&'t mut Tx, WatchChangesResponse) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
+{
+    while !db.pool().is_closed() {
+        match pass(db, peer, call, feed, &work).await {
+            Err(status) if status.code() == tonic::Code::OutOfRange => return Err(status),
+            Err(status) => {
+                let reason = error::reason_of(&status);
+                tracing::warn!(feed, reason, "the feed broke off and is asked again");
+            }
+            Ok(()) => (),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    Ok(())
+}
+
+async fn pass<W>(db: &Db, peer: &Peer, call: &Call, feed: &'static str, work: &W) -> Result<(), Status>
+where
+    W: for<'t> Fn(&'t mut Tx, WatchChangesResponse) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
+{
+    let query = sqlx::query_scalar!("select resume_token from cursors where feed = $1", feed);
+    let token = sql("select cursors", query.fetch_optional(db.pool())).await?;
+    let mut before = token;
+    let request = WatchChangesRequest {
+        initial_state: before.is_none(),
+        resume_token: before.clone().unwrap_or_default(),
+        ..Default::default()
+    };
+    let mut messages = peer.feed.clone().watch_changes(peer.request(&call.renewed(), request)).await?.into_inner();
+    while let Some(message) = messages.message().await? {
+        let (work, after) = (work.clone(), message.resume_token.clone());
+        let from = before.replace(after);
+        db.transact(&call.renewed(), move |tx| {
+            let (work, message, from) = (work.clone(), message.clone(), from.clone());
+            Box::pin(async move {
+                cursor_move(tx, feed, from.as_deref(), &message.resume_token).await?;
+                if message.changes.is_empty() && message.states.is_empty() {
+                    return Ok(());
+                }
+                work(tx, message).await
+            })
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Moves the cursor, unless somebody else has moved it.
+async fn cursor_move(tx: &mut Tx, feed: &str, from: Option<&str>, to: &str) -> Result<()> {
+    let query = sqlx::query!(
+        r#"
+        insert into cursors (feed, resume_token) select $1, $3
+        where $2::text is null or exists (select 1 from cursors where feed = $1)
+        on conflict (feed) do update set resume_token = excluded.resume_token where cursors.resume_token = $2
+        "#,
+        feed,
+        from,
+        to
+    );
+    match sql("insert cursors", query.execute(tx.sql())).await?.rows_affected() {
+        0 => Err(reason::WRITE_CONFLICT.into()),
+        _ => Ok(()),
+    }
+}

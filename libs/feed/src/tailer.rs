@@ -1,0 +1,71 @@
+use std::{sync::Arc, time::Duration};
+
+use store::{Db, Result};
+use tokio::sync::broadcast;
+
+use crate::{
+    cursor::Cursor,
+    page::{self, Page},
+};
+
+/// What other processes commit is seen this late; what this one commits, at once.
+const POLL: Duration = Duration::from_millis(80);
+/// A commit waits so long for others, so that many make one poll.
+const COALESCE: Duration = Duration::from_millis(4);
+/// A reader that is so many pages behind reads by itself.
+const KEPT: usize = 64;
+
+/// What a stream hears.
+#[derive(Clone)]
+pub enum News {
+    /// The next page.
+    Page(Arc<Page>),
+    /// Something may be missing before what comes next: read it yourself.
+    Gap,
+}
+
+/// The one reader of the outbox in this process. It reads what is new and hands it to every stream.
+#[derive(Clone)]
+pub struct Tailer(broadcast::Sender<News>);
+
+impl Tailer {
+    /// Begins to read, for as long as the pool is open.
+    pub fn start(db: Db) -> Self {
+        let (sender, _) = broadcast::channel(KEPT);
+        let tailer = Self(sender.clone());
+        tokio::spawn(async move {
+            while !db.pool().is_closed() {
+                // Nobody listening is no failure.
+                sender.send(News::Gap).ok();
+                if let Err(fault) = tail(&db, &sender).await {
+                    let reason = fault.into_failure().reason().name;
+                    tracing::warn!(reason, "the outbox could not be read");
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        tailer
+    }
+
+    /// Everything from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<News> {
+        self.0.subscribe()
+    }
+}
+
+/// Reads from now on, until a failure.
+async fn tail(db: &Db, sender: &broadcast::Sender<News>) -> Result<()> {
+    let mut cursor = Cursor::Behind(page::now(db).await?);
+    loop {
+        let page = Page::read(db, &cursor).await?;
+        cursor = page.cursor(cursor.seen());
+        let last = page.last;
+        sender.send(News::Page(Arc::new(page))).ok();
+        if last {
+            tokio::select! {
+                () = db.committed().notified() => tokio::time::sleep(COALESCE).await,
+                () = tokio::time::sleep(POLL) => (),
+            }
+        }
+    }
+}
