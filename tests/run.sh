@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${CLIENTELE_TEST_DATABASE_URL:-}" ]; then
-    exec tests/with-postgres.sh tests/run.sh "$@"
+    exec tests/with-servers.sh tests/run.sh "$@"
 fi
 # The last argument is the database's URL, which the environment has too.
 [ $# -eq 0 ] || set -- "${@:1:$#-1}"

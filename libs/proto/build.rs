@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .codec_path("crate::Codec")
-        .bytes(".clientele.section.v1.Section.body")
+        .bytes(".clientele.section.v1")
         // A message may hold personal data, so none can be printed by accident.
         .skip_debug(["."])
         .enum_attribute(".", "#[derive(Debug)]")

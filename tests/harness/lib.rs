@@ -6,7 +6,7 @@ mod fixture;
 pub use call::{Caller, methods};
 pub use fixture::{Fixture, evidence, order};
 
-use std::{collections::BTreeMap, env, net::SocketAddr};
+use std::{collections::BTreeMap, env, net::SocketAddr, sync::Mutex};
 
 use client::Client;
 use clientele::{
@@ -49,7 +49,8 @@ pub async fn plan() -> (Plan, TempDir) {
 
     let issuer = Issuer { jwks: None, issuer: None, audience: None };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    (Plan { database_url, keys, issuer, listen, connections: 5 }, state)
+    let redis_url = env::var("CLIENTELE_TEST_REDIS_URL").ok();
+    (Plan { database_url, keys, issuer, listen, redis_url, connections: 5 }, state)
 }
 
 impl Installation {
@@ -96,6 +97,7 @@ impl Installation {
             keys: vault::KeyRing::read(&self.plan.keys.key_ring_file()).unwrap(),
             constraints: &[],
             directory: None,
+            cache: None,
             migrations,
         };
         store::Db::open(settings).await.unwrap()
@@ -115,7 +117,10 @@ pub fn reason(status: &tonic::Status) -> String {
 /// A binary of the workspace, which `make test` builds before the tests run.
 pub fn binary(name: &str) -> std::path::PathBuf {
     let test = env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join(name);
+    let folder = test.parent().unwrap();
+    // Tests lie one folder deeper than programs.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    let path = folder.join(name);
     assert!(path.exists(), "If you are here because {} is missing: run `make test`, which builds it", path.display());
     path
 }
@@ -131,6 +136,7 @@ pub struct Processes {
     /// What they were started with.
     pub plan: Plan,
     child: std::process::Child,
+    more: Mutex<Vec<std::process::Child>>,
     _state: TempDir,
 }
 
@@ -145,7 +151,14 @@ impl Processes {
         std::fs::write(state.path().join("keys/passwords.json"), passwords).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut child = std::process::Command::new(binary("clientele"))
-            .args(["up", "--processes", "--redis-url", "redis://127.0.0.1:1", "--listen", &format!("127.0.0.1:{port}")])
+            .args([
+                "up",
+                "--processes",
+                "--redis-url",
+                plan.redis_url.as_deref().unwrap(),
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+            ])
             .args(["--database-url", &plan.database_url, "--state"])
             .arg(state.path())
             .envs(environment.iter().map(|(name, value)| (*name, value.as_str())))
@@ -167,12 +180,31 @@ impl Processes {
         std::thread::spawn(move || lines.for_each(drop));
         assert_eq!(ids.len(), 7, "clientele up --processes did not start");
         let token = plan.keys.token("test", &[], 1).unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, _state: state }
+        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, more: Mutex::default(), _state: state }
     }
 
     /// A typed client.
     pub fn client(&self) -> Client {
         Client::new(&self.url, &self.token, "service").unwrap()
+    }
+
+    /// One more gateway before the same services, with another environment. Answers its URL.
+    pub async fn gateway(&self, address: SocketAddr, environment: &[(&str, &str)]) -> String {
+        let own = std::fs::read(format!("/proc/{}/environ", self.ids["gateway"])).unwrap();
+        let own = String::from_utf8(own).unwrap();
+        let own = own.split('\0').filter_map(|variable| variable.split_once('='));
+        let mut gateway = std::process::Command::new(binary("gateway"));
+        gateway.env_clear().envs(own).env("CLIENTELE_LISTEN", address.to_string());
+        self.more.lock().unwrap().push(gateway.envs(environment.iter().copied()).spawn().unwrap());
+        let url = format!("http://{address}");
+        let mut health = tonic_health::pb::health_client::HealthClient::new(client::channel(&url).unwrap());
+        for service in gateway::services() {
+            let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+            while !health.check(asked.clone()).await.is_ok_and(|answer| answer.into_inner().status == 1) {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+        url
     }
 
     /// Sends a signal to a process.
@@ -191,5 +223,6 @@ impl Drop for Processes {
     fn drop(&mut self) {
         // After a failed assertion nobody has stopped it; its children die with it.
         let _ = self.child.kill();
+        self.more.lock().unwrap().iter_mut().for_each(|child| drop(child.kill()));
     }
 }

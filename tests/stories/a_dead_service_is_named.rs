@@ -1,6 +1,10 @@
 use std::time::{Duration, Instant};
 
-use proto::{customer::v1::*, order_history::v1::RecordOrdersRequest, r#type::v1::Identifier};
+use proto::{
+    customer::v1::*,
+    order_history::v1::RecordOrdersRequest,
+    r#type::v1::{Consistency, Identifier},
+};
 use tests::{Fixture, Processes};
 use tonic::Request;
 
@@ -11,8 +15,10 @@ async fn without_loyalty_there_are_five_sections_and_a_name() {
     let fixture = Fixture::create(&client).await;
     let get = |timeout| {
         let mut customers = client.customer();
-        let mut request =
-            Request::new(GetCustomerRequest { customer_id: fixture.customer_id.clone(), ..Default::default() });
+        // From the owners: what is cached would be there without loyalty too.
+        let consistency = Some(Consistency { fully_consistent: true, ..Default::default() });
+        let customer_id = fixture.customer_id.clone();
+        let mut request = Request::new(GetCustomerRequest { customer_id, consistency, ..Default::default() });
         request.set_timeout(timeout);
         async move { customers.get_customer(request).await.unwrap().into_inner().customer.unwrap() }
     };
@@ -62,7 +68,14 @@ async fn a_service_that_cannot_start_ends_the_start_and_is_named() {
     plan.issuer.jwks = Some("/nowhere".into());
     plan.listen.set_port(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
     let mut up = std::process::Command::new(tests::binary("clientele"));
-    up.args(["up", "--processes", "--redis-url", "redis://127.0.0.1:1", "--database-url", &plan.database_url]);
+    up.args([
+        "up",
+        "--processes",
+        "--redis-url",
+        plan.redis_url.as_deref().unwrap(),
+        "--database-url",
+        &plan.database_url,
+    ]);
     up.args(["--listen", &plan.listen.to_string(), "--jwks", "/nowhere", "--issuer", "x", "--audience", "y"]);
     up.arg("--state").arg(_state.path());
     let output = tokio::task::spawn_blocking(move || up.output().unwrap()).await.unwrap();

@@ -100,6 +100,7 @@ async fn an_exhausted_pool_answers_with_a_reason() {
         keys: vault::KeyRing::generate(),
         constraints: &[],
         directory: None,
+        cache: None,
         migrations: Migrator::with_migrations(Vec::new()),
     };
     let db = store::Db::open(settings).await.unwrap();

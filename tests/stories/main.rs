@@ -13,6 +13,7 @@ mod points_are_money;
 mod purchases_are_imported;
 mod reads_see_what_was_written;
 mod sections_are_bounded;
+mod the_cache_is_never_wrong;
 mod the_feed_loses_nothing;
 mod tidy;
 mod totals_equal_a_recount;

@@ -8,7 +8,7 @@ mod peer;
 mod retry;
 
 pub use credentials::Credentials;
-pub use peer::{Directory, Peer};
+pub use peer::{Directory, Peer, unreachable};
 pub use retry::retry;
 
 use std::{

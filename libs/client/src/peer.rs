@@ -49,7 +49,7 @@ impl Peer {
 }
 
 /// What a failed call to a peer means: nobody there, no time left, or the peer's own answer.
-pub(crate) fn unreachable(status: Status) -> Failure {
+pub fn unreachable(status: &Status) -> Failure {
     match status.code() {
         Code::DeadlineExceeded | Code::Cancelled => reason::DEADLINE_EXCEEDED.into(),
         _ => Failure::from(reason::SERVICE_UNAVAILABLE).retry_after(std::time::Duration::from_secs(1)),
@@ -73,7 +73,8 @@ impl Directory {
             let identifiers =
                 customers.iter().map(|id| Identifier { customer_id: id.to_string(), ..Default::default() }).collect();
             let request = self.0.request(call, ResolveIdentifiersRequest { identifiers, consistency: None });
-            let reply = self.0.sections.clone().resolve_identifiers(request).await.map_err(unreachable)?;
+            let reply =
+                self.0.sections.clone().resolve_identifiers(request).await.map_err(|status| unreachable(&status))?;
             let known = reply.into_inner().resolutions;
             let absent = customers.iter().zip(known).filter(|(_, found)| found.customer_ids.is_empty());
             unknown.extend(absent.map(|(id, _)| *id));

@@ -7,6 +7,7 @@
 //! customer's versions.
 
 mod cursor;
+mod fences;
 mod follow;
 mod page;
 mod purge;

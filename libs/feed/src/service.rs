@@ -10,7 +10,7 @@ use store::{Db, Load, Result};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::{purge, tailer::Tailer, watch::Watch};
+use crate::{fences, purge, tailer::Tailer, watch::Watch};
 
 /// Changes are kept so long.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -24,11 +24,15 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Begins to follow the outbox, and to purge it of what is older than seven days. `load` gives initial
+    /// Begins to follow the outbox, to raise the cache's fences after it, and to purge it of what is older than seven days. `load` gives initial
     /// states, past every cache.
     pub fn start(db: Db, load: Load) -> Self {
         tokio::spawn(purge::run(db.clone(), RETENTION));
-        Self { tailer: Tailer::start(db.clone()), db, load }
+        let tailer = Tailer::start(db.clone());
+        if let Some(cache) = db.cache() {
+            tokio::spawn(fences::keep(db.clone(), cache.clone(), tailer.clone()));
+        }
+        Self { tailer, db, load }
     }
 
     pub(crate) fn db(&self) -> &Db {

@@ -2,8 +2,10 @@
 //! the descriptor set. Messages have no `Debug`, so that none ends up in a log.
 
 mod codec;
+mod composed;
 
 pub use codec::Codec;
+pub use composed::Composed;
 
 /// The encoded descriptor set with all options and comments, for reflection and tests.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clientele.binpb"));

@@ -1,6 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
+use cache::Shared;
 use figment::{Figment, providers::Env};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -22,6 +23,12 @@ pub struct ServiceConfig {
     pub internal_key_file: PathBuf,
     /// Where profile is, who knows which customers exist; profile itself needs none.
     pub profile_url: Option<String>,
+    /// Where Redis is; without it every read goes to the database.
+    #[serde(default)]
+    pub redis_url: Option<String>,
+    /// The file with the keys of what is cached; needed with Redis.
+    #[serde(default)]
+    pub cache_key_file: Option<PathBuf>,
     /// How long to answer `NOT_SERVING` before connections are closed, so that balancers notice; 0
     /// unless said.
     #[serde(default)]
@@ -36,4 +43,11 @@ fn default_connections() -> u32 {
 pub fn config<C: DeserializeOwned>() -> anyhow::Result<C> {
     let environment = Env::prefixed("CLIENTELE_").ignore(&["log"]);
     Figment::new().merge(environment).extract().context("the configuration (environment CLIENTELE_…) does not hold")
+}
+
+/// The cache that a configuration names, if it names one.
+pub fn cache(redis_url: &Option<String>, key_file: &Option<PathBuf>) -> anyhow::Result<Option<Shared>> {
+    let Some(url) = redis_url else { return Ok(None) };
+    let keys = key_file.as_ref().context("CLIENTELE_REDIS_URL needs CLIENTELE_CACHE_KEY_FILE")?;
+    Ok(Some(Shared::connect(url, keys, None)?))
 }

@@ -8,7 +8,7 @@ mod serve;
 mod telemetry;
 
 pub use accept::{accept, acknowledge, call, validate};
-pub use config::{ServiceConfig, config};
+pub use config::{ServiceConfig, cache, config};
 pub use layers::Gate;
 pub use serve::{Serving, serve};
 pub use telemetry::{LogFormat, Telemetry};

@@ -41,6 +41,7 @@ impl Tx {
         if self.db.0.directory.is_some() && !fresh.is_empty() {
             return Err(Fault::Unanchored(fresh));
         }
+        self.raised.extend(rows.iter().map(|row| (row.customer_id, row.version)));
         self.owner = self.owner.or(ids.first().copied());
         Ok(rows.into_iter().map(|row| (row.customer_id, row.version)).collect())
     }

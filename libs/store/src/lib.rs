@@ -27,6 +27,7 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
+use cache::Shared;
 use client::Directory;
 use sqlx::{
     ConnectOptions, Connection, PgPool,
@@ -52,6 +53,7 @@ struct Inner {
     page_key: hmac::Key,
     resume_key: hmac::Key,
     committed: Notify,
+    cache: Option<Shared>,
 }
 
 /// What a service brings to open its database.
@@ -68,6 +70,8 @@ pub struct Settings {
     pub constraints: &'static [Constraint],
     /// Profile, unless this is profile.
     pub directory: Option<Directory>,
+    /// The cache, which writes have to tell.
+    pub cache: Option<Shared>,
     /// The service's migrations.
     pub migrations: sqlx::migrate::Migrator,
 }
@@ -75,7 +79,7 @@ pub struct Settings {
 impl Db {
     /// Brings the schema up to date and opens the pool.
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
-        let Settings { service, url, max_connections, keys, constraints, directory, migrations } = settings;
+        let Settings { service, url, max_connections, keys, constraints, directory, cache, migrations } = settings;
         let schema = service.replace('-', "_");
         let options: PgConnectOptions = url.parse()?;
         let options = options
@@ -135,6 +139,7 @@ impl Db {
             page_key: vault.installation_key("page-token"),
             resume_key: vault.installation_key("resume-token"),
             committed: Notify::new(),
+            cache,
             vault,
             constraints,
             directory,
@@ -168,6 +173,11 @@ impl Db {
     /// The key that proves resume tokens.
     pub fn resume_key(&self) -> &hmac::Key {
         &self.0.resume_key
+    }
+
+    /// The cache, if there is one.
+    pub fn cache(&self) -> Option<&Shared> {
+        self.0.cache.as_ref()
     }
 
     /// Is told of commits in this process.

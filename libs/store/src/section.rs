@@ -1,10 +1,14 @@
 use std::{collections::HashMap, sync::Arc};
 
+use cache::Want;
 use chrono::{DateTime, Utc};
 use error::{Failure, reason};
 use futures_util::future::BoxFuture;
 use prost::Message;
-use proto::{section::v1::Section, r#type::v1::Consistency};
+use proto::{
+    section::v1::{BatchGetSectionsRequest, BatchGetSectionsResponse, Section},
+    r#type::v1::Consistency,
+};
 use uuid::Uuid;
 
 use crate::{Db, Fault, Result, timestamp, uuid};
@@ -58,8 +62,52 @@ pub fn in_order(ids: &[Uuid], as_of: DateTime<Utc>, bodies: &HashMap<Uuid, Body>
 }
 
 impl Db {
+    /// Answers a request for sections: from the cache what is there, unless the caller has looked or
+    /// wants it from the database, and by one statement what is not; which then fills the cache.
+    pub async fn sections(&self, load: &Load, request: &BatchGetSectionsRequest) -> Result<BatchGetSectionsResponse> {
+        let consistency = request.consistency.as_ref();
+        let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
+        let past = request.cache_missed || consistency.is_some_and(|c| c.fully_consistent);
+        let mut sections = match self.cache() {
+            Some(cache) if !past => cache.get(&self.wants(&ids)).await,
+            _ => ids.iter().map(|_| None).collect(),
+        };
+        let required = self.required(consistency)?;
+        for (id, section) in ids.iter().zip(&mut sections) {
+            section.take_if(|section| section.version < required.get(id).copied().unwrap_or(0));
+        }
+        let missing: Vec<Uuid> =
+            ids.iter().zip(&sections).filter(|(_, section)| section.is_none()).map(|(id, _)| *id).collect();
+        let mut loaded = self.load(load, missing).await?.into_iter();
+        let mut sections: Vec<Section> =
+            sections.into_iter().map(|section| section.or_else(|| loaded.next()).unwrap_or_default()).collect();
+        self.refuse_stale(&mut sections, consistency)?;
+        Ok(BatchGetSectionsResponse { sections, data_epoch: self.epoch().to_vec().into() })
+    }
+
+    /// Reads sections from the database and fills the cache with them.
+    async fn load(&self, load: &Load, ids: Vec<Uuid>) -> Result<Vec<Section>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(cache) = self.cache() else { return load(ids).await };
+        let wants = self.wants(&ids);
+        let begun = cache.begin(&wants).await;
+        let sections = load(ids).await?;
+        if let Some(begun) = begun {
+            let (cache, filled) = (cache.clone(), sections.clone());
+            tokio::spawn(async move { cache.fill(&wants, &filled, begun).await });
+        }
+        Ok(sections)
+    }
+
+    fn wants(&self, ids: &[Uuid]) -> Vec<Want> {
+        let (service, life) = (self.service(), self.epoch());
+        ids.iter().map(|customer| Want { service, life, customer: *customer }).collect()
+    }
+
     /// Fails each section that is older than a token demands.
-    pub fn refuse_stale(&self, sections: &mut [Section], consistency: Option<&Consistency>) -> Result<()> {
+    fn refuse_stale(&self, sections: &mut [Section], consistency: Option<&Consistency>) -> Result<()> {
         let required = self.required(consistency)?;
         if required.is_empty() {
             return Ok(());

@@ -1,25 +1,13 @@
 use std::collections::BTreeMap;
 
-use aws_lc_rs::{digest, hmac};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use aws_lc_rs::digest;
+use cache::Token;
 use error::reason;
 use proto::r#type::v1::Consistency;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{Db, Fault, Result, Tx, sql};
-
-const FORMAT: u8 = 1;
-const MAC: usize = 16;
-
-/// What a consistency token says: in this life of the database, this service had given this
-/// customer this version.
-struct Token {
-    epoch: [u8; 8],
-    service: String,
-    customer: Uuid,
-    version: i64,
-}
 
 impl Tx {
     /// Names the write that gave the customer this version.
@@ -78,37 +66,8 @@ impl Db {
     }
 }
 
-impl Token {
-    fn encode(&self, key: &hmac::Key) -> String {
-        let mut bytes = vec![FORMAT];
-        bytes.extend(self.epoch);
-        bytes.extend(self.customer.as_bytes());
-        bytes.extend(self.version.to_be_bytes());
-        bytes.extend(self.service.as_bytes());
-        let mac = hmac::sign(key, &bytes);
-        bytes.extend(&mac.as_ref()[..MAC]);
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
-    }
-
-    fn decode(text: &str, key: &hmac::Key) -> Option<Self> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (body, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC)?)?;
-        let expected = hmac::sign(key, body);
-        aws_lc_rs::constant_time::verify_slices_are_equal(&expected.as_ref()[..MAC], mac).ok()?;
-        let (&FORMAT, body) = body.split_first()? else { return None };
-        let (epoch, body) = body.split_first_chunk()?;
-        let (customer, body) = body.split_first_chunk()?;
-        let (version, service) = body.split_first_chunk()?;
-        Some(Self {
-            epoch: *epoch,
-            service: String::from_utf8(service.to_vec()).ok()?,
-            customer: Uuid::from_bytes(*customer),
-            version: i64::from_be_bytes(*version),
-        })
-    }
-}
-
-/// The life of the database: another cluster, a promoted standby and a restore each begin a new one.
+/// The life of the database: another cluster or database, a promoted standby and a restore each begin
+/// a new one.
 /// The timeline is that of the log being written: what `pg_control_checkpoint()` says is the last
 /// checkpoint's, which after a promotion is the old one's for minutes. A standby has no such log, so
 /// it is refused here.
@@ -116,32 +75,12 @@ pub(crate) async fn epoch(connection: &mut PgConnection) -> sqlx::Result<[u8; 8]
     let row = sqlx::query!(
         r#"
         select system_identifier::text || ' ' ||
-               substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || ' ' || epoch as "life!"
-        from pg_control_system(), feed
+               substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || ' ' || epoch || ' ' || pg_database.oid as "life!"
+        from pg_control_system(), feed, pg_database where datname = current_database()
         "#
     )
     .fetch_one(connection)
     .await?;
     let hash = digest::digest(&digest::SHA256, row.life.as_bytes());
     Ok(*hash.as_ref().first_chunk().expect("SHA-256 is 32 bytes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_that_was_altered_is_none_of_ours() {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
-        let token = Token { epoch: [1; 8], service: "loyalty".into(), customer: Uuid::now_v7(), version: 7 };
-        let text = token.encode(&key);
-        assert_eq!(Token::decode(&text, &key).unwrap().version, 7);
-        let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&text).unwrap();
-        for i in 0..bytes.len() {
-            bytes[i] ^= 1;
-            assert!(Token::decode(&BASE64_URL_SAFE_NO_PAD.encode(&bytes), &key).is_none());
-            bytes[i] ^= 1;
-            assert!(Token::decode(&BASE64_URL_SAFE_NO_PAD.encode(&bytes[..i]), &key).is_none());
-        }
-    }
 }

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use access::Call;
 use error::reason;
@@ -18,6 +18,8 @@ pub struct Tx {
     pub(crate) call: Call,
     /// Customers that profile has vouched for in this write.
     pub(crate) vouched: Vec<Uuid>,
+    /// The versions that this write has given.
+    pub(crate) raised: BTreeMap<Uuid, i64>,
     /// The customer whose erasure deletes the stored reply.
     pub(crate) owner: Option<Uuid>,
 }
@@ -114,10 +116,23 @@ impl Db {
         let begin = AssertSqlSafe(format!("begin; set local statement_timeout = {}", left.min(30_000)));
         #[expect(clippy::disallowed_methods, reason = "this is the one place, and it runs in a task of its own")]
         let transaction = self.pool().begin_with(begin).await?;
-        let mut tx = Tx { transaction, db: self.clone(), call: call.clone(), vouched: vouched.to_vec(), owner: None };
+        let mut tx = Tx {
+            transaction,
+            db: self.clone(),
+            call: call.clone(),
+            vouched: vouched.to_vec(),
+            raised: BTreeMap::new(),
+            owner: None,
+        };
         let done = work(&mut tx).await?;
         tx.transaction.commit().await?;
         self.0.committed.notify_one();
+        if let Some(cache) = self.cache().cloned().filter(|_| !tx.raised.is_empty()) {
+            // Nobody waits for it: whoever must see this write has its token. Should it fail, the
+            // follower of `changes` does it again.
+            let (service, life, versions) = (self.service(), self.epoch(), tx.raised.into_iter().collect::<Vec<_>>());
+            tokio::spawn(async move { cache.raise(service, life, &versions).await });
+        }
         Ok(done)
     }
 }

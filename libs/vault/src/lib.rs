@@ -1,9 +1,11 @@
 //! Sealed values and keyed hashes. Whoever holds the database without the key ring learns neither
 //! what is in a sealed column nor which value stands behind a hash.
 
+mod cache;
 mod ring;
 mod sealed;
 
+pub use cache::CacheKeys;
 pub use ring::{KeyRing, RingError};
 pub use sealed::{Place, Unreadable};
 

@@ -55,6 +55,11 @@ impl Keys {
             // Written last: the folder is whole when this file is there.
             secret(&folder.join("passwords.json"), serde_json::to_string_pretty(&passwords)?.as_bytes())?;
         }
+        // An installation from before there was a cache has none yet.
+        let cache = folder.join("cache-key-ring.json");
+        if !cache.exists() {
+            secret(&cache, KeyRing::generate().to_json().as_bytes())?;
+        }
         Self::load(state)
     }
 
@@ -76,6 +81,11 @@ impl Keys {
     /// The secret between processes.
     pub fn internal_key_file(&self) -> PathBuf {
         self.folder.join("internal.key")
+    }
+
+    /// The keys of what is cached.
+    pub fn cache_key_file(&self) -> PathBuf {
+        self.folder.join("cache-key-ring.json")
     }
 
     /// The public keys of callers' tokens.

@@ -45,6 +45,7 @@ impl Processes {
             if let Some(url) = config.profile_url {
                 command.env("CLIENTELE_PROFILE_URL", url);
             }
+            cached(&mut command, &config.redis_url, &config.cache_key_file);
             children.push((name, command.spawn().with_context(|| format!("{name} does not start"))?));
         }
         let config = plan.gateway(services);
@@ -61,6 +62,7 @@ impl Processes {
             .env("CLIENTELE_INTERACTION_URL", config.interaction_url)
             .env("CLIENTELE_LOYALTY_URL", config.loyalty_url)
             .env("CLIENTELE_CONSENT_URL", config.consent_url);
+        cached(&mut command, &config.redis_url, &config.cache_key_file);
         children.push((gateway::NAME, command.spawn().context("the gateway does not start")?));
         let mut processes = Self { address: plan.listen, children };
         tokio::select! {
@@ -98,6 +100,12 @@ impl Processes {
             }
         }
         Ok(())
+    }
+}
+
+fn cached(command: &mut Command, redis_url: &Option<String>, key_file: &Option<PathBuf>) {
+    if let (Some(url), Some(file)) = (redis_url, key_file) {
+        command.env("CLIENTELE_REDIS_URL", url).env("CLIENTELE_CACHE_KEY_FILE", file);
     }
 }
 

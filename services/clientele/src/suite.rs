@@ -41,6 +41,8 @@ pub struct Plan {
     pub issuer: Issuer,
     /// Where the gateway listens.
     pub listen: SocketAddr,
+    /// The cache; without it every read goes to the database.
+    pub redis_url: Option<String>,
     /// Connections to the database, for each service.
     pub connections: u32,
 }
@@ -56,6 +58,8 @@ impl Plan {
             key_ring_file: self.keys.key_ring_file(),
             internal_key_file: self.keys.internal_key_file(),
             profile_url: (name != profile::NAME).then(|| format!("http://{profile}")),
+            redis_url: self.redis_url.clone(),
+            cache_key_file: Some(self.keys.cache_key_file()),
             drain_seconds: 0,
         })
     }
@@ -78,6 +82,9 @@ impl Plan {
             interaction_url: interaction,
             loyalty_url: loyalty,
             consent_url: consent,
+            redis_url: self.redis_url.clone(),
+            cache_key_file: Some(self.keys.cache_key_file()),
+            memory_mib: 64,
             drain_seconds: 0,
         }
     }

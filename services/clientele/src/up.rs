@@ -77,6 +77,7 @@ impl Up {
             keys,
             issuer: self.issuer.clone(),
             listen: self.listen,
+            redis_url: Some(servers.redis_url.clone()),
             connections: 20,
         };
         println!("starting seven services …");

@@ -1,11 +1,12 @@
 //! The gateway is the one endpoint: it authenticates callers, composes what all services know about
-//! a customer into one answer, and passes every other public RPC through. It keeps nothing.
+//! a customer into one answer, and passes every other public RPC through. What it keeps it can lose.
 
 mod forward;
 mod lookup;
 mod peers;
 mod reason;
 mod request;
+mod sections;
 mod service;
 mod view;
 mod watch;
@@ -13,14 +14,14 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use access::{Authority, InternalKey, Jwks};
-use proto::customer::v1::customer_service_server::{self, CustomerServiceServer};
+use cache::{Memory, Shared};
+use proto::customer::v1::customer_service_server;
 use serde::Deserialize;
 use server::{Gate, Serving};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
-use crate::{peers::Peers, service::Service};
+use crate::{peers::Peers, sections::Sections, service::Service};
 
 /// The service's one name.
 pub const NAME: &str = "gateway";
@@ -52,14 +53,27 @@ pub struct Config {
     pub loyalty_url: String,
     /// Where consent is.
     pub consent_url: String,
+    /// Where Redis is; without it every read goes to the services.
+    #[serde(default)]
+    pub redis_url: Option<String>,
+    /// The file with the keys of what is cached; needed with Redis.
+    #[serde(default)]
+    pub cache_key_file: Option<PathBuf>,
+    /// How much of what was read is kept in memory, in MiB; 64 unless said.
+    #[serde(default = "default_memory")]
+    pub memory_mib: u64,
     /// How long to answer `NOT_SERVING` before connections are closed; 0 unless said.
     #[serde(default)]
     pub drain_seconds: u64,
 }
 
+fn default_memory() -> u64 {
+    64
+}
+
 /// The public services behind the gateway, by their full names in the contract.
 pub fn services() -> [&'static str; 6] {
-    peers::SERVICES.map(|(_, service)| service)
+    peers::SERVICES.map(|(.., service)| service)
 }
 
 /// Serves until `stop`. Refuses to start without issuer, audience and keys.
@@ -71,10 +85,17 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
 
     let upstreams: Vec<_> = peers.all().map(|owner| (owner.service, owner.peer.channel.clone())).collect();
     let names = upstreams.iter().map(|(name, _)| *name).chain([customer_service_server::SERVICE_NAME]).collect();
-    let routes = Routes::new(CustomerServiceServer::new(Service { peers: peers.clone() }));
+    let memory = Arc::new(Memory::new(config.memory_mib << 20));
+    let shared = match (&config.redis_url, &config.cache_key_file) {
+        (None, _) => None,
+        (Some(url), Some(keys)) => Some(Shared::connect(url, keys, Some(Sections::listener(memory.clone())))?),
+        (Some(_), None) => anyhow::bail!("CLIENTELE_REDIS_URL needs CLIENTELE_CACHE_KEY_FILE"),
+    };
+    let sections = Arc::new(Sections::new(&peers, memory, shared));
+    let service = Service { peers: peers.clone(), sections };
     server::serve(Serving {
         names,
-        routes: forward::add(routes, &peers),
+        routes: forward::add(service.routes(), &peers),
         gate: Gate::External(Arc::new(authority)),
         upstreams,
         listener,

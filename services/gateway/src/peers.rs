@@ -8,14 +8,14 @@ use proto::{
 
 use crate::Config;
 
-/// The services by their sections and their full names in the contract.
-pub const SERVICES: [(SectionName, &str); 6] = [
-    (SectionName::Profile, profile_service_server::SERVICE_NAME),
-    (SectionName::Contact, contact_service_server::SERVICE_NAME),
-    (SectionName::OrderHistory, order_history_service_server::SERVICE_NAME),
-    (SectionName::Interaction, interaction_service_server::SERVICE_NAME),
-    (SectionName::Loyalty, loyalty_service_server::SERVICE_NAME),
-    (SectionName::Consent, consent_service_server::SERVICE_NAME),
+/// The services by their sections, their names and their full names in the contract.
+pub const SERVICES: [(SectionName, &str, &str); 6] = [
+    (SectionName::Profile, "profile", profile_service_server::SERVICE_NAME),
+    (SectionName::Contact, "contact", contact_service_server::SERVICE_NAME),
+    (SectionName::OrderHistory, "order-history", order_history_service_server::SERVICE_NAME),
+    (SectionName::Interaction, "interaction", interaction_service_server::SERVICE_NAME),
+    (SectionName::Loyalty, "loyalty", loyalty_service_server::SERVICE_NAME),
+    (SectionName::Consent, "consent", consent_service_server::SERVICE_NAME),
 ];
 
 /// A service behind the gateway.
@@ -25,6 +25,8 @@ pub struct Owner {
     pub section: SectionName,
     /// Its public service, by the full name in the contract.
     pub service: &'static str,
+    /// Its one name.
+    pub name: &'static str,
     /// The way to it.
     pub peer: Peer,
 }
@@ -38,8 +40,8 @@ impl Peers {
         let Config { profile_url, contact_url, order_history_url, interaction_url, .. } = config;
         let Config { loyalty_url, consent_url, .. } = config;
         let urls = [profile_url, contact_url, order_history_url, interaction_url, loyalty_url, consent_url];
-        let owners = SERVICES.into_iter().zip(urls).map(|((section, service), url)| {
-            Ok(Owner { section, service, peer: Peer::new(client::channel(url)?, key.clone()) })
+        let owners = SERVICES.into_iter().zip(urls).map(|((section, name, service), url)| {
+            Ok(Owner { section, name, service, peer: Peer::new(client::channel(url)?, key.clone()) })
         });
         Ok(Self(owners.collect::<Result<_, tonic::transport::Error>>()?))
     }

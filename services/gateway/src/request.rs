@@ -7,7 +7,7 @@ use proto::customer::v1::{
 };
 
 /// The sections by the names of their fields in a customer.
-const SECTIONS: [(&str, SectionName); 6] = [
+pub const SECTIONS: [(&str, SectionName); 6] = [
     ("profile", SectionName::Profile),
     ("contact", SectionName::Contact),
     ("order_history", SectionName::OrderHistory),

@@ -1,61 +1,112 @@
 use std::sync::Arc;
 
 use access::Call;
+use axum::{
+    extract::Request as HttpRequest,
+    routing::{MethodRouter, any},
+};
 use error::Failure;
 use futures_util::{StreamExt, stream::BoxStream};
+use prost::{
+    Message,
+    bytes::Bytes,
+    encoding::{bytes, string},
+};
 use proto::{
-    customer::v1::{customer_service_server::CustomerService, *},
+    Codec, Composed,
+    customer::v1::{customer_service_server::SERVICE_NAME, *},
     section::v1::Resolution,
+    r#type::v1::Consistency,
 };
 use server::accept;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, server::Grpc, service::Routes};
+use tower::service_fn;
+use uuid::Uuid;
 
-use crate::{lookup, peers::Peers, reason, request, view, watch::Watch};
+use crate::{
+    lookup,
+    peers::Peers,
+    reason, request,
+    sections::{Demands, Sections},
+    view,
+    watch::Watch,
+};
 
 /// The RPCs that only the gateway answers.
+#[derive(Clone)]
 pub struct Service {
     pub peers: Arc<Peers>,
+    pub sections: Arc<Sections>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
 
-#[tonic::async_trait]
-impl CustomerService for Service {
-    type WatchCustomersStream = BoxStream<'static, Result<WatchCustomersResponse, Status>>;
+impl Service {
+    /// One route for each RPC. The generated server would want whole messages where encoded ones do.
+    pub fn routes(self) -> Routes {
+        let path = |method: &str| format!("/{SERVICE_NAME}/{method}");
+        let watch = self.clone();
+        let watch = any(async move |request: HttpRequest| {
+            let call = service_fn(move |request| watch.clone().watch_customers(request));
+            Grpc::new(Codec::default()).server_streaming(call, request).await
+        });
+        let mut routes = Routes::default();
+        let router = std::mem::take(routes.axum_router_mut());
+        *routes.axum_router_mut() = router
+            .route(&path("GetCustomer"), self.unary(Self::get_customer))
+            .route(&path("BatchGetCustomers"), self.unary(Self::batch_get_customers))
+            .route(&path("LookupCustomer"), self.unary(Self::lookup_customer))
+            .route(&path("BatchLookupCustomers"), self.unary(Self::batch_lookup_customers))
+            .route(&path("WatchCustomers"), watch);
+        routes
+    }
 
-    async fn get_customer(&self, request: Request<GetCustomerRequest>) -> Reply<GetCustomerResponse> {
+    fn unary<Q, R, F>(&self, method: fn(Self, Request<Q>) -> F) -> MethodRouter
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        F: Future<Output = Reply<R>> + Send + 'static,
+    {
+        let service = self.clone();
+        any(async move |request: HttpRequest| {
+            let call = service_fn(move |request| method(service.clone(), request));
+            Grpc::new(Codec::default()).unary(call, request).await
+        })
+    }
+
+    async fn get_customer(self, request: Request<GetCustomerRequest>) -> Reply<Composed> {
         let (call, message) = accept(request, request::get)?;
-        let sections = request::sections(message.read_mask.as_ref());
-        let ids = [message.customer_id];
-        let customer = view::read(&self.peers, &call, &ids, &sections, message.consistency).await?.remove(0)?;
-        Ok(Response::new(GetCustomerResponse { customer: Some(customer) }))
+        let wanted = request::sections(message.read_mask.as_ref());
+        self.one(&call, &message.customer_id, &wanted, message.consistency.as_ref()).await
     }
 
-    async fn batch_get_customers(
-        &self,
-        request: Request<BatchGetCustomersRequest>,
-    ) -> Reply<BatchGetCustomersResponse> {
+    async fn batch_get_customers(self, request: Request<BatchGetCustomersRequest>) -> Reply<Composed> {
         let (call, message) = accept(request, request::batch_get)?;
-        let sections = request::sections(message.read_mask.as_ref());
-        let customers = view::read(&self.peers, &call, &message.customer_ids, &sections, message.consistency).await?;
-        let result = |customer: Result<Customer, Failure>| match customer {
-            Ok(customer) => BatchGetCustomersResult { customer: Some(customer), failure: String::new() },
-            Err(failure) => BatchGetCustomersResult { customer: None, failure: failure.reason().name.to_owned() },
-        };
-        Ok(Response::new(BatchGetCustomersResponse { results: customers.into_iter().map(result).collect() }))
+        let wanted = request::sections(message.read_mask.as_ref());
+        let demands = Demands::new(message.consistency.as_ref())?;
+        let customers: Vec<Uuid> = message.customer_ids.iter().map(|id| uuid(id)).collect::<Result<_, _>>()?;
+        let views = view::read(&self.sections, &call, &customers, &wanted, &demands).await;
+        let mut reply = Vec::new();
+        for view in views {
+            let mut result = Vec::new();
+            match view {
+                Ok(view) => bytes::encode(1, &view, &mut result),
+                Err(failure) => string::encode(2, &failure.reason().name.to_owned(), &mut result),
+            }
+            bytes::encode(1, &result, &mut reply);
+        }
+        Ok(Response::new(Composed(reply.into())))
     }
 
-    async fn lookup_customer(&self, request: Request<LookupCustomerRequest>) -> Reply<LookupCustomerResponse> {
+    async fn lookup_customer(self, request: Request<LookupCustomerRequest>) -> Reply<Composed> {
         let (call, message) = accept(request, request::lookup)?;
-        let customer_id = self.only(&call, &message).await?;
-        let sections = request::sections(message.read_mask.as_ref());
-        let customer =
-            view::read(&self.peers, &call, &[customer_id], &sections, message.consistency).await?.remove(0)?;
-        Ok(Response::new(LookupCustomerResponse { customer: Some(customer) }))
+        let customer = self.only(&call, &message).await?;
+        let wanted = request::sections(message.read_mask.as_ref());
+        self.one(&call, &customer, &wanted, message.consistency.as_ref()).await
     }
 
     async fn batch_lookup_customers(
-        &self,
+        self,
         request: Request<BatchLookupCustomersRequest>,
     ) -> Reply<BatchLookupCustomersResponse> {
         let (call, message) = accept(request, |_, _| ())?;
@@ -65,13 +116,29 @@ impl CustomerService for Service {
         Ok(Response::new(BatchLookupCustomersResponse { results: found.into_iter().map(result).collect() }))
     }
 
-    async fn watch_customers(&self, request: Request<WatchCustomersRequest>) -> Reply<Self::WatchCustomersStream> {
+    async fn watch_customers(
+        self,
+        request: Request<WatchCustomersRequest>,
+    ) -> Reply<BoxStream<'static, Result<WatchCustomersResponse, Status>>> {
         let (call, message) = accept(request, request::watch)?;
         Ok(Response::new(Watch::begin(&self.peers, &call, &message)?.stream().boxed()))
     }
-}
 
-impl Service {
+    /// A reply whose only field is a customer.
+    async fn one(
+        &self,
+        call: &Call,
+        customer: &str,
+        wanted: &[SectionName],
+        consistency: Option<&Consistency>,
+    ) -> Reply<Composed> {
+        let demands = Demands::new(consistency)?;
+        let view: Bytes = view::read(&self.sections, call, &[uuid(customer)?], wanted, &demands).await.remove(0)?;
+        let mut reply = Vec::with_capacity(view.len() + 8);
+        bytes::encode(1, &view, &mut reply);
+        Ok(Response::new(Composed(reply.into())))
+    }
+
     /// The one customer whom an identifier names.
     async fn only(&self, call: &Call, message: &LookupCustomerRequest) -> Result<String, Failure> {
         let identifiers = message.identifier.iter().cloned().collect::<Vec<_>>();
@@ -97,4 +164,8 @@ impl Service {
             several => Err(Failure::from(reason::IDENTIFIER_SHARED).with("customer_ids", several.join(","))),
         }
     }
+}
+
+fn uuid(text: &str) -> Result<Uuid, Failure> {
+    Uuid::parse_str(text).map_err(|_| Failure::invalid("customer_id", "must be a UUID"))
 }

@@ -1,68 +1,67 @@
-//! The heart: a customer's view. Every section is asked for at the same time, within what is left
-//! of the caller's deadline; what does not come back in time is named, and the rest is the answer.
+//! The heart: a customer's view. Sections that are here already come from memory, the next from
+//! Redis, and the rest from their owners, all at the same time and within what is left of the
+//! caller's time; what does not come back is named, and the rest is the answer. An encoded section is
+//! put behind the others as it is and never decoded.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use access::Call;
+use cache::Entry;
 use error::Failure;
-use futures_util::future::join_all;
-use prost::Message;
+use prost::{Message, bytes::Bytes, encoding};
 use proto::{
-    customer::v1::{Customer, SectionName, SectionState, UnavailableSection},
-    section::v1::{BatchGetSectionsRequest, Section},
-    r#type::v1::Consistency,
+    customer::v1::{Customer, SectionName, SectionSource, SectionState, UnavailableSection},
+    section::v1::Section,
 };
 use tonic::{Code, Response, Status};
+use uuid::Uuid;
 
 use crate::{
-    peers::{Owner, Peers},
     reason,
+    sections::{Demands, Sections},
 };
 
 /// What the gateway keeps of the caller's time, at most, to put the answer together and send it.
 const MARGIN: Duration = Duration::from_millis(20);
 
-/// What one owner answered about all customers, or why it did not.
-type Answer = (SectionName, Result<Vec<Section>, String>);
+/// A section and where it was found, or the name of the reason why it is missing.
+pub type Part = Result<(Arc<Entry>, SectionSource), String>;
 
-/// Reads customers, each with a result of its own, in the order of the ids.
+/// Reads customers, each encoded and with a result of its own, in the order of the ids.
 pub async fn read(
-    peers: &Peers,
+    sections: &Sections,
     call: &Call,
-    customer_ids: &[String],
-    sections: &[SectionName],
-    consistency: Option<Consistency>,
-) -> Result<Vec<Result<Customer, Failure>>, Failure> {
+    customers: &[Uuid],
+    wanted: &[SectionName],
+    demands: &Demands,
+) -> Vec<Result<Bytes, Failure>> {
     // Profile is always asked, since it alone knows whether a customer exists.
-    let owners = peers.all().filter(|owner| owner.section == SectionName::Profile || sections.contains(&owner.section));
-    let message = BatchGetSectionsRequest { customer_ids: customer_ids.to_vec(), consistency };
-    let answers = join_all(owners.map(|owner| ask(owner, call, message.clone()))).await;
-    // That is no owner's trouble but the caller's own.
-    let invalid = reason::CONSISTENCY_TOKEN_INVALID;
-    if answers.iter().any(|(_, answer)| answer.as_ref().is_err_and(|reason| reason == invalid.name)) {
-        return Err(invalid.into());
-    }
-    let compose = |(i, id): (usize, &String)| compose(id, sections, answers.iter().map(|answer| part(answer, i)));
-    Ok(customer_ids.iter().enumerate().map(compose).collect())
-}
-
-async fn ask(owner: &Owner, call: &Call, message: BatchGetSectionsRequest) -> Answer {
-    let mut sections = owner.peer.sections.clone();
-    let answer = in_time(call, async |call| sections.batch_get_sections(owner.peer.request(call, message)).await).await;
-    (owner.section, answer.map(|reply| reply.sections))
+    let profile = (!wanted.contains(&SectionName::Profile)).then_some(SectionName::Profile);
+    let asked: Vec<SectionName> = profile.into_iter().chain(wanted.iter().copied()).collect();
+    let parts = sections.get(call, customers, &asked, demands).await;
+    let compose = |(customer, parts): (&Uuid, Vec<Part>)| compose(customer, wanted, asked.iter().copied().zip(parts));
+    customers.iter().zip(parts).map(compose).collect()
 }
 
 /// Asks an owner within what is left of the caller's time, less a margin in which the caller gets
 /// its answer without this owner's part. A failure is a reason's name.
 pub async fn in_time<T>(call: &Call, ask: impl AsyncFnOnce(&Call) -> Result<Response<T>, Status>) -> Result<T, String> {
-    let left = call.deadline.saturating_duration_since(Instant::now());
-    let left = left - MARGIN.min(left / 5);
+    let left = time_left(call);
     let call = Call { deadline: Instant::now() + left, ..call.clone() };
     match tokio::time::timeout(left, ask(&call)).await {
         Ok(Ok(reply)) => Ok(reply.into_inner()),
         Ok(Err(status)) => Err(reason_of(&status)),
         Err(_) => Err(reason::DEADLINE_EXCEEDED.name.to_owned()),
     }
+}
+
+/// What is left of the caller's time, less the margin.
+pub fn time_left(call: &Call) -> Duration {
+    let left = call.deadline.saturating_duration_since(Instant::now());
+    left - MARGIN.min(left / 5)
 }
 
 /// The owner's own reason; a status without one is the transport's.
@@ -73,112 +72,110 @@ pub fn reason_of(status: &Status) -> String {
     })
 }
 
-/// One customer's part of an answer.
-fn part((section, answer): &Answer, i: usize) -> (SectionName, Result<&Section, &str>) {
-    let part = match answer {
-        Err(reason) => Err(reason.as_str()),
-        Ok(sections) => match sections.get(i) {
-            None => Err(reason::INTERNAL_ERROR.name),
-            Some(section) => part_of(section),
-        },
-    };
-    (*section, part)
-}
-
-/// Puts a customer's sections side by side.
-fn compose<'a>(
-    customer_id: &str,
+/// Puts a customer's sections one behind the other.
+fn compose(
+    customer: &Uuid,
     wanted: &[SectionName],
-    parts: impl Iterator<Item = (SectionName, Result<&'a Section, &'a str>)>,
-) -> Result<Customer, Failure> {
-    let mut customer = Customer { customer_id: customer_id.to_owned(), ..Default::default() };
+    parts: impl Iterator<Item = (SectionName, Part)>,
+) -> Result<Bytes, Failure> {
+    let mut view = Vec::with_capacity(2048);
+    encoding::string::encode(1, &customer.to_string(), &mut view);
+    let mut rest = Customer::default();
     for (name, part) in parts {
-        if name == SectionName::Profile && part.is_ok_and(|section| section.version == 0) {
+        if name == SectionName::Profile && part.as_ref().is_ok_and(|(entry, _)| entry.section.version == 0) {
             return Err(reason::CUSTOMER_NOT_FOUND.into());
         }
-        if !wanted.contains(&name) {
-            continue;
+        if wanted.contains(&name) {
+            match &part {
+                Ok((entry, source)) => add(&mut view, &mut rest, name, &entry.section, *source),
+                Err(reason) => miss(&mut rest, name, reason),
+            }
         }
-        add(&mut customer, name, part);
     }
-    Ok(customer)
-}
-
-/// Adds a section, or says that it is missing.
-fn add(customer: &mut Customer, name: SectionName, part: Result<&Section, &str>) {
-    match part.and_then(|section| place(customer, name, section).map(|()| section)) {
-        Err(reason) => {
-            customer.unavailable.push(UnavailableSection { section: name.into(), reason: reason.to_owned() })
-        }
-        Ok(section) => customer.section_states.push(SectionState {
-            section: name.into(),
-            version: section.version,
-            as_of: section.as_of,
-            valid_until: section.valid_until,
-        }),
-    }
-}
-
-fn part_of(section: &Section) -> Result<&Section, &str> {
-    if section.failure.is_empty() { Ok(section) } else { Err(&section.failure) }
+    rest.encode(&mut view).expect("a vector has room");
+    Ok(view.into())
 }
 
 /// One section alone, as a customer.
 pub fn alone(name: SectionName, section: &Section) -> Customer {
-    let mut customer = Customer { customer_id: section.customer_id.clone(), ..Default::default() };
-    add(&mut customer, name, part_of(section));
-    customer
+    let (mut view, mut rest) = (Vec::new(), Customer::default());
+    encoding::string::encode(1, &section.customer_id, &mut view);
+    match section.failure.as_str() {
+        "" => add(&mut view, &mut rest, name, section, SectionSource::Database),
+        reason => miss(&mut rest, name, reason),
+    }
+    rest.encode(&mut view).expect("a vector has room");
+    Customer::decode(view.as_slice()).unwrap_or_default()
 }
 
-fn place(customer: &mut Customer, name: SectionName, section: &Section) -> Result<(), &'static str> {
-    fn decode<T: Message + Default>(section: &Section) -> Result<Option<T>, &'static str> {
-        T::decode(section.body.clone()).map(Some).map_err(|_| reason::INTERNAL_ERROR.name)
-    }
-    match name {
-        SectionName::Unspecified => (),
-        SectionName::Profile => customer.profile = decode(section)?,
-        SectionName::Contact => customer.contact = decode(section)?,
-        SectionName::OrderHistory => customer.order_history = decode(section)?,
-        SectionName::Interaction => customer.interaction = decode(section)?,
-        SectionName::Loyalty => customer.loyalty = decode(section)?,
-        SectionName::Consent => customer.consent = decode(section)?,
-    }
-    Ok(())
+fn add(view: &mut Vec<u8>, rest: &mut Customer, name: SectionName, section: &Section, source: SectionSource) {
+    // The fields of a customer are numbered like the sections, behind the customer's id.
+    encoding::bytes::encode(name as u32 + 1, &section.body, view);
+    rest.section_states.push(SectionState {
+        section: name.into(),
+        version: section.version,
+        as_of: section.as_of,
+        valid_until: section.valid_until,
+        source: source.into(),
+    });
+}
+
+fn miss(rest: &mut Customer, name: SectionName, reason: &str) {
+    rest.unavailable.push(UnavailableSection { section: name.into(), reason: reason.to_owned() });
 }
 
 #[cfg(test)]
 mod tests {
+    use prost_reflect::DescriptorPool;
+    use proto::loyalty::v1::LoyaltySection;
+
     use super::*;
 
     const ALL: [SectionName; 2] = [SectionName::Profile, SectionName::Loyalty];
 
-    fn section(version: i64) -> Section {
-        Section { version, ..Default::default() }
+    fn part(version: i64) -> Part {
+        let body = LoyaltySection { total_size: 3, ..Default::default() }.encode_to_vec().into();
+        let section = Section { version, body, ..Default::default() };
+        Ok((Arc::new(Entry { section, life: [0; 8], read: Instant::now() }), SectionSource::Cache))
+    }
+
+    fn composed(wanted: &[SectionName], parts: [(SectionName, Part); 2]) -> Result<Customer, Failure> {
+        compose(&Uuid::nil(), wanted, parts.into_iter()).map(|view| Customer::decode(view).unwrap())
     }
 
     #[test]
     fn a_section_that_is_missing_is_named_and_the_rest_is_there() {
-        let profile = section(3);
-        let parts = [(SectionName::Profile, Ok(&profile)), (SectionName::Loyalty, Err("SERVICE_UNAVAILABLE"))];
-        let customer = compose("id", &ALL, parts.into_iter()).unwrap();
-        assert!(customer.profile.is_some() && customer.loyalty.is_none());
-        assert_eq!(customer.unavailable[0].section(), SectionName::Loyalty);
+        let parts = [(SectionName::Profile, Err("SERVICE_UNAVAILABLE".into())), (SectionName::Loyalty, part(3))];
+        let customer = composed(&ALL, parts).unwrap();
+        assert!(customer.profile.is_none());
+        assert_eq!(customer.loyalty.unwrap().total_size, 3);
         assert_eq!(customer.unavailable[0].reason, "SERVICE_UNAVAILABLE");
+        assert_eq!(
+            (customer.section_states[0].version, customer.section_states[0].source()),
+            (3, SectionSource::Cache)
+        );
     }
 
     #[test]
     fn nobody_is_found_whom_profile_does_not_know() {
-        let (unknown, loyalty) = (section(0), section(1));
-        let parts = [(SectionName::Profile, Ok(&unknown)), (SectionName::Loyalty, Ok(&loyalty))];
-        let failure = compose("id", &[SectionName::Loyalty], parts.into_iter()).err().unwrap();
+        let parts = [(SectionName::Profile, part(0)), (SectionName::Loyalty, part(1))];
+        let failure = composed(&[SectionName::Loyalty], parts).err().unwrap();
         assert_eq!(failure.reason(), reason::CUSTOMER_NOT_FOUND);
     }
 
     #[test]
     fn a_customer_is_not_denied_because_profile_is_silent() {
-        let loyalty = section(1);
-        let parts = [(SectionName::Profile, Err("DEADLINE_EXCEEDED")), (SectionName::Loyalty, Ok(&loyalty))];
-        let customer = compose("id", &[SectionName::Loyalty], parts.into_iter()).unwrap();
+        let parts = [(SectionName::Profile, Err("DEADLINE_EXCEEDED".into())), (SectionName::Loyalty, part(1))];
+        let customer = composed(&[SectionName::Loyalty], parts).unwrap();
         assert!(customer.loyalty.is_some() && customer.unavailable.is_empty());
+    }
+
+    #[test]
+    fn the_fields_of_a_customer_are_numbered_like_the_sections() {
+        let pool = DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap();
+        let customer = pool.get_message_by_name("clientele.customer.v1.Customer").unwrap();
+        for (field, name) in crate::request::SECTIONS {
+            assert_eq!(customer.get_field_by_name(field).unwrap().number(), name as u32 + 1);
+        }
     }
 }

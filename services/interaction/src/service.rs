@@ -1,6 +1,6 @@
 use std::pin::Pin;
 
-use ::store::uuid;
+use ::store::Load;
 use error::Violations;
 use futures_util::{Stream, StreamExt};
 use proto::{
@@ -11,12 +11,13 @@ use server::accept;
 use store::Written;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{record, request, section, store::Store};
+use crate::{record, request, store::Store};
 
 /// The RPCs of interaction.
 #[derive(Clone)]
 pub struct Service {
     pub store: Store,
+    pub load: Load,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -97,10 +98,7 @@ impl InteractionService for Service {
 impl SectionService for Service {
     async fn batch_get_sections(&self, request: Request<BatchGetSectionsRequest>) -> Reply<BatchGetSectionsResponse> {
         let (_, message) = accept(request, |_, _| ())?;
-        let ids = message.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>, _>>()?;
-        let mut sections = section::load(self.store.clone(), ids).await?;
-        self.store.db.refuse_stale(&mut sections, message.consistency.as_ref())?;
-        Ok(Response::new(BatchGetSectionsResponse { sections }))
+        Ok(Response::new(self.store.db.sections(&self.load, &message).await?))
     }
 
     async fn resolve_identifiers(

@@ -1,4 +1,4 @@
-use ::store::uuid;
+use ::store::Load;
 use proto::{
     loyalty::v1::{loyalty_service_server::LoyaltyService, *},
     section::v1::{section_service_server::SectionService, *},
@@ -6,12 +6,13 @@ use proto::{
 use server::accept;
 use tonic::{Request, Response, Status};
 
-use crate::{request, section, store::Store};
+use crate::{request, store::Store};
 
 /// The RPCs of loyalty.
 #[derive(Clone)]
 pub struct Service {
     pub store: Store,
+    pub load: Load,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -78,10 +79,7 @@ impl LoyaltyService for Service {
 impl SectionService for Service {
     async fn batch_get_sections(&self, request: Request<BatchGetSectionsRequest>) -> Reply<BatchGetSectionsResponse> {
         let (_, message) = accept(request, |_, _| ())?;
-        let ids = message.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>, _>>()?;
-        let mut sections = section::load(self.store.clone(), ids).await?;
-        self.store.db.refuse_stale(&mut sections, message.consistency.as_ref())?;
-        Ok(Response::new(BatchGetSectionsResponse { sections }))
+        Ok(Response::new(self.store.db.sections(&self.load, &message).await?))
     }
 
     async fn resolve_identifiers(

@@ -44,12 +44,14 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         keys: KeyRing::read(&config.key_ring_file)?,
         constraints: reason::CONSTRAINTS,
         directory: Some(directory),
+        cache: server::cache(&config.redis_url, &config.cache_key_file)?,
         migrations: sqlx::migrate!(),
     })
     .await?;
     let store = Store { db: db.clone() };
-    let feed = Feed::start(db.clone(), loader(&store, section::load));
-    let service = Service { store };
+    let load = loader(&store, section::load);
+    let feed = Feed::start(db.clone(), load.clone());
+    let service = Service { store, load };
     let routes = Routes::new(OrderHistoryServiceServer::new(service.clone()))
         .add_service(SectionServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));

@@ -1,0 +1,175 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use proto::section::v1::Section;
+use quick_cache::{Weighter, sync::Cache};
+use uuid::Uuid;
+
+use crate::{Life, shared::is_valid};
+
+/// An entry lives so long at most: the bound on staleness should every invalidation be lost.
+const LIFETIME: Duration = Duration::from_secs(10);
+/// Invalidations are counted for so many groups of customers.
+const GROUPS: usize = 4096;
+/// Sections are numbered from 1.
+const SECTIONS: u8 = 6;
+/// What an entry costs beside its section.
+const OVERHEAD: u64 = 200;
+
+/// A section and the life of the database that it is from.
+pub struct Entry {
+    /// The section.
+    pub section: Section,
+    /// The life of its database.
+    pub life: Life,
+    /// When it was read.
+    pub read: Instant,
+}
+
+/// What had been invalidated when a fetch began.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    openings: u64,
+    invalidations: u64,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<(Uuid, u8), Arc<Entry>> for Bytes {
+    fn weight(&self, _: &(Uuid, u8), entry: &Arc<Entry>) -> u64 {
+        entry.section.body.len() as u64 + OVERHEAD
+    }
+}
+
+/// Sections in this process, bounded by bytes. Closed, it holds nothing and takes nothing.
+pub struct Memory {
+    entries: Cache<(Uuid, u8), Arc<Entry>, Bytes>,
+    invalidations: Box<[AtomicU64]>,
+    openings: AtomicU64,
+    open: AtomicBool,
+}
+
+impl Memory {
+    /// An empty, closed one.
+    pub fn new(bytes: u64) -> Self {
+        Self {
+            entries: Cache::with_weighter((bytes / 1000).max(1) as usize, bytes, Bytes),
+            invalidations: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
+            openings: AtomicU64::new(0),
+            open: AtomicBool::new(false),
+        }
+    }
+
+    /// What must not have changed when the fetch that begins now is inserted.
+    pub fn mark(&self, customer: Uuid) -> Mark {
+        Mark { openings: self.openings.load(SeqCst), invalidations: self.group(customer).load(SeqCst) }
+    }
+
+    /// A section that is still good.
+    pub fn get(&self, customer: Uuid, section: u8, now: DateTime<Utc>) -> Option<Arc<Entry>> {
+        let entry = self.entries.get(&(customer, section))?;
+        (entry.read.elapsed() < LIFETIME && is_valid(&entry.section, now)).then_some(entry)
+    }
+
+    /// Keeps a section, if nothing of its group was invalidated since the mark. It is looked at once
+    /// more behind the insertion, since an invalidation counts first and removes then.
+    pub fn insert(&self, customer: Uuid, section: u8, entry: Arc<Entry>, mark: Mark) {
+        if !self.stands(customer, mark) {
+            return;
+        }
+        self.entries.insert((customer, section), entry);
+        if !self.stands(customer, mark) {
+            self.entries.remove(&(customer, section));
+        }
+    }
+
+    /// Forgets what is known of a customer.
+    pub fn invalidate(&self, customer: Uuid) {
+        self.group(customer).fetch_add(1, SeqCst);
+        (1..=SECTIONS).for_each(|section| drop(self.entries.remove(&(customer, section))));
+    }
+
+    /// Begins to take entries: invalidations arrive from now on.
+    pub fn open(&self) {
+        self.openings.fetch_add(1, SeqCst);
+        self.open.store(true, SeqCst);
+    }
+
+    /// Forgets everything and takes nothing more.
+    pub fn close(&self) {
+        self.open.store(false, SeqCst);
+        self.openings.fetch_add(1, SeqCst);
+        self.entries.clear();
+    }
+
+    /// Forgets everything; what is being fetched is not taken either.
+    pub fn clear(&self) {
+        self.openings.fetch_add(1, SeqCst);
+        self.entries.clear();
+    }
+
+    fn stands(&self, customer: Uuid, mark: Mark) -> bool {
+        let now = self.mark(customer);
+        self.open.load(SeqCst) && now.openings == mark.openings && now.invalidations == mark.invalidations
+    }
+
+    fn group(&self, customer: Uuid) -> &AtomicU64 {
+        &self.invalidations[(customer.as_u128() % GROUPS as u128) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Arc<Entry> {
+        Arc::new(Entry { section: Section::default(), life: [0; 8], read: Instant::now() })
+    }
+
+    #[test]
+    fn an_entry_counts_only_if_nothing_was_invalidated_meanwhile() {
+        let (memory, customer) = (Memory::new(1 << 20), Uuid::now_v7());
+        let there = || memory.get(customer, 1, Utc::now()).is_some();
+        let mark = memory.mark(customer);
+        memory.insert(customer, 1, entry(), mark);
+        assert!(!there(), "closed, it takes nothing");
+        memory.open();
+        memory.insert(customer, 1, entry(), mark);
+        assert!(!there(), "begun before it was open");
+        let mark = memory.mark(customer);
+        memory.invalidate(customer);
+        memory.insert(customer, 1, entry(), mark);
+        assert!(!there(), "invalidated between");
+        memory.insert(customer, 1, entry(), memory.mark(customer));
+        assert!(there());
+        memory.invalidate(customer);
+        assert!(!there());
+        memory.insert(customer, 1, entry(), memory.mark(customer));
+        let mark = memory.mark(customer);
+        memory.close();
+        memory.open();
+        assert!(!there(), "closed between");
+        memory.insert(customer, 1, entry(), mark);
+        assert!(!there(), "begun before it was closed");
+    }
+
+    #[test]
+    fn it_is_bounded_by_bytes() {
+        let memory = Memory::new(100_000);
+        memory.open();
+        for _ in 0..10_000 {
+            let customer = Uuid::now_v7();
+            let section = Section { body: vec![0; 1000].into(), ..Default::default() };
+            let entry = Arc::new(Entry { section, life: [0; 8], read: Instant::now() });
+            memory.insert(customer, 1, entry, memory.mark(customer));
+        }
+        assert!(memory.entries.weight() <= 100_000);
+    }
+}

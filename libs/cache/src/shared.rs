@@ -1,0 +1,168 @@
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::rand;
+use chrono::{DateTime, Utc};
+use prost::Message;
+use proto::section::v1::Section;
+use redis::Script;
+use uuid::Uuid;
+use vault::{CacheKeys, KeyRing};
+
+use crate::{Listener, connection::Redis};
+
+/// A value lives so long.
+const VALUE_MS: u64 = 10 * 60 * 1000;
+/// A fence outlives a value and the longest fill.
+const FENCE_MS: u64 = 15 * 60 * 1000;
+/// A load that took longer fills nothing.
+const FRESH: Duration = Duration::from_secs(2);
+/// Every fence's key begins so.
+pub(crate) const FENCES: &str = "clientele:fence:";
+/// A value begins with its version in so many digits, for the scripts.
+const DIGITS: usize = 16;
+
+static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/begin.lua")));
+static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/fill.lua")));
+static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/raise.lua")));
+
+/// A life of a service's database; what was cached of another one does not exist.
+pub type Life = [u8; 8];
+
+/// One section that is wanted.
+#[derive(Clone, Copy)]
+pub struct Want {
+    /// The service.
+    pub service: &'static str,
+    /// The life of its database.
+    pub life: Life,
+    /// The customer.
+    pub customer: Uuid,
+}
+
+/// What was noted before a load.
+pub struct Begun {
+    numbers: Vec<String>,
+    at: Instant,
+}
+
+/// The sections in Redis.
+#[derive(Clone)]
+pub struct Shared {
+    redis: Arc<Redis>,
+    keys: Arc<CacheKeys>,
+}
+
+impl Shared {
+    /// The sections behind a URL, sealed with keys of a ring that owners and gateway share. It connects
+    /// by and by. A listener is told when fences move.
+    pub fn connect(url: &str, ring: &Path, listener: Option<Listener>) -> anyhow::Result<Self> {
+        let keys = CacheKeys::new(&KeyRing::read(ring)?);
+        Ok(Self { redis: Arc::new(Redis::connect(url, listener)?), keys: Arc::new(keys) })
+    }
+
+    /// What is there and still good of what is wanted, in its order.
+    pub async fn get(&self, wants: &[Want]) -> Vec<Option<Section>> {
+        let nothing = || wants.iter().map(|_| None).collect();
+        let Some(mut redis) = self.redis.live() else { return nothing() };
+        let mut command = redis::cmd("MGET");
+        for want in wants {
+            command.arg(value_key(want));
+        }
+        let Ok(values) = command.query_async::<Vec<Option<Vec<u8>>>>(&mut redis).await else { return nothing() };
+        let now = Utc::now();
+        let open = |(want, value): (&Want, Option<Vec<u8>>)| {
+            let value = value?;
+            let section = self.keys.open(want.customer, want.service, value.get(DIGITS..)?)?;
+            Section::decode(section.as_slice()).ok().filter(|section| is_valid(section, now))
+        };
+        wants.iter().zip(values).map(open).collect()
+    }
+
+    /// Notes the fences before a load of the same sections. `None`: what is loaded fills nothing.
+    pub async fn begin(&self, wants: &[Want]) -> Option<Begun> {
+        let mut redis = self.redis.live()?;
+        let at = Instant::now();
+        let mut call = BEGIN.prepare_invoke();
+        for want in wants {
+            call.key(fence_key(want));
+        }
+        let numbers = call.arg(random()).arg(FENCE_MS).invoke_async::<Vec<String>>(&mut redis).await.ok()?;
+        Some(Begun { numbers, at })
+    }
+
+    /// Fills what was loaded since; not what has an end that is past, or a failure.
+    pub async fn fill(&self, wants: &[Want], sections: &[Section], begun: Begun) {
+        let Some(mut redis) = self.redis.live().filter(|_| begun.at.elapsed() < FRESH) else { return };
+        let now = Utc::now();
+        let mut call = FILL.prepare_invoke();
+        call.arg(VALUE_MS);
+        let mut any = false;
+        for ((want, section), number) in wants.iter().zip(sections).zip(&begun.numbers) {
+            if !section.failure.is_empty() || !is_valid(section, now) {
+                continue;
+            }
+            any = true;
+            let mut value = format!("{:0DIGITS$}", section.version).into_bytes();
+            value.extend(self.keys.seal(want.customer, want.service, &section.encode_to_vec()));
+            call.key(value_key(want)).key(fence_key(want)).arg(section.version).arg(number).arg(value);
+        }
+        if any {
+            // What is not filled is read from the database once more.
+            let _ = call.invoke_async::<()>(&mut redis).await;
+        }
+    }
+
+    /// Raises the fences of customers to their new versions. False when Redis did not.
+    pub async fn raise(&self, service: &'static str, life: Life, versions: &[(Uuid, i64)]) -> bool {
+        let Some(mut redis) = self.redis.live() else { return false };
+        let mut call = RAISE.prepare_invoke();
+        call.arg(random()).arg(FENCE_MS);
+        for (customer, version) in versions {
+            let want = Want { service, life, customer: *customer };
+            call.key(value_key(&want)).key(fence_key(&want)).arg(*version);
+        }
+        call.invoke_async::<()>(&mut redis).await.is_ok()
+    }
+
+    /// How often Redis was found. Each time its fences may be older than they were.
+    pub fn openings(&self) -> u64 {
+        self.redis.openings()
+    }
+}
+
+/// Whether a section reads the same now as when it was computed.
+pub(crate) fn is_valid(section: &Section, now: DateTime<Utc>) -> bool {
+    section.valid_until.is_none_or(|until| {
+        let until = DateTime::from_timestamp(until.seconds, until.nanos.try_into().unwrap_or(0));
+        until.is_some_and(|until| now < until)
+    })
+}
+
+/// The customer whose fence has this key.
+pub(crate) fn customer_of(fence: &str) -> Option<Uuid> {
+    let (customer, _) = fence.strip_prefix(FENCES)?.strip_prefix('{')?.split_once('}')?;
+    customer.parse().ok()
+}
+
+/// All keys of a customer lie in one slot.
+fn value_key(want: &Want) -> String {
+    format!("clientele:section:{{{}}}:{}:{}", want.customer, want.service, hex(want.life))
+}
+
+fn fence_key(want: &Want) -> String {
+    format!("{FENCES}{{{}}}:{}:{}", want.customer, want.service, hex(want.life))
+}
+
+fn hex(life: Life) -> String {
+    format!("{:016x}", u64::from_be_bytes(life))
+}
+
+fn random() -> String {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).expect("the system's random source answers");
+    hex(bytes)
+}
