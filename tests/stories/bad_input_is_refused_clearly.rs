@@ -218,6 +218,7 @@ fn wrong(field: &FieldDescriptor, runner: &mut TestRunner) -> Value {
 fn empty(field: &FieldDescriptor) -> Value {
     match field.kind() {
         Kind::String => Value::String(String::new()),
+        Kind::Enum(_) => Value::EnumNumber(0),
         Kind::Message(descriptor) => Value::Message(DynamicMessage::new(descriptor)),
         kind => panic!("no empty item for {kind:?}"),
     }
