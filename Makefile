@@ -36,7 +36,7 @@ sqlx: servers
 
 ## Measures reads as a share of a bare tonic echo. QUICK=1 takes a minute; CDNOW=FILE measures an import.
 bench: servers
-	cargo build --workspace
+	cargo build --workspace $(if $(CDNOW),,--profile bench)
 	$(if $(CDNOW),tests/bench.sh $(CDNOW),tests/with-servers.sh tests/bench/run.sh $(if $(QUICK),1000 2 1,10000 5 5))
 
 servers:

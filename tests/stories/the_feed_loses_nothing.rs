@@ -232,6 +232,9 @@ async fn a_token_whose_changes_were_purged_is_refused() {
     let installation = Installation::start().await;
     let client = installation.client();
     let old = begin(&client, vec![SectionName::Loyalty.into()]).await;
+    let mut slow = installation.sql().await;
+    let mut open = slow.begin().await.unwrap();
+    sqlx::query("select pg_current_xact_id()").execute(&mut *open).await.unwrap();
     Fixture::create(&client).await;
     let db = installation.db("loyalty").await;
     // The purge spares what is young, and so it does no harm to a token.
@@ -241,10 +244,13 @@ async fn a_token_whose_changes_were_purged_is_refused() {
     assert_eq!(installation.count("select count(*) from loyalty.changes").await, 0);
     assert!(purged > 0);
     assert_eq!(refused(&client, &old).await, "RESUME_TOKEN_EXPIRED");
-    // Who had seen what was purged misses nothing.
+    // Who had seen what was purged misses nothing, and who begins now does begin, even though a
+    // transaction is open that began before all that was purged.
     let request = WatchCustomersRequest { resume_token: kept, ..Default::default() };
     assert!(client.customer().watch_customers(request).await.unwrap().into_inner().message().await.is_ok());
+    begin(&client, vec![SectionName::Loyalty.into()]).await;
     assert_eq!(refused(&client, "bm9uc2Vuc2U").await, "RESUME_TOKEN_INVALID");
+    open.rollback().await.unwrap();
 }
 
 #[tokio::test]

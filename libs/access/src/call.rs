@@ -4,7 +4,6 @@ use std::{
 };
 
 use error::{Failure, reason};
-use tonic::metadata::MetadataMap;
 
 /// The metadata in which a caller declares its purpose.
 pub const PURPOSE_HEADER: &str = "clientele-purpose";
@@ -24,10 +23,10 @@ impl Purpose {
         known.map(Self).ok_or_else(|| reason::PURPOSE_UNKNOWN.into())
     }
 
-    /// Reads the purpose that a call declares.
-    pub fn declared(metadata: &MetadataMap) -> Result<Self, Failure> {
-        let value = metadata.get(PURPOSE_HEADER).ok_or(reason::PURPOSE_MISSING)?;
-        Self::parse(value.to_str().map_err(|_| reason::PURPOSE_UNKNOWN)?)
+    /// Reads the purpose that a call declares in the header.
+    pub fn declared(header: Option<&[u8]>) -> Result<Self, Failure> {
+        let header = header.ok_or(reason::PURPOSE_MISSING)?;
+        Self::parse(std::str::from_utf8(header).map_err(|_| reason::PURPOSE_UNKNOWN)?)
     }
 
     /// Its name.

@@ -18,6 +18,8 @@ use crate::{Listener, connection::Redis};
 const VALUE_MS: u64 = 10 * 60 * 1000;
 /// A fence outlives a value and the longest fill.
 const FENCE_MS: u64 = 15 * 60 * 1000;
+/// So many values are asked for at once, so that nobody else waits long for Redis.
+const AT_ONCE: usize = 2000;
 /// A load that took longer fills nothing.
 const FRESH: Duration = Duration::from_secs(2);
 /// Every fence's key begins so.
@@ -66,6 +68,14 @@ impl Shared {
 
     /// What is there and still good of what is wanted, in its order.
     pub async fn get(&self, wants: &[Want]) -> Vec<Option<Section>> {
+        let mut found = Vec::with_capacity(wants.len());
+        for wants in wants.chunks(AT_ONCE) {
+            found.extend(self.get_chunk(wants).await);
+        }
+        found
+    }
+
+    async fn get_chunk(&self, wants: &[Want]) -> Vec<Option<Section>> {
         let nothing = || wants.iter().map(|_| None).collect();
         let Some(mut redis) = self.redis.live() else { return nothing() };
         let mut command = redis::cmd("MGET");

@@ -28,9 +28,9 @@ impl Cursor {
         }
     }
 
-    /// The cursor as a token of this life of the database.
-    pub fn token(&self, db: &Db) -> String {
-        let body = serde_json::to_vec(&(db.epoch(), self)).expect("snapshots and numbers are JSON");
+    /// The cursor as a token of the life of the database in which it was read.
+    pub fn token(&self, db: &Db, epoch: [u8; 8]) -> String {
+        let body = serde_json::to_vec(&(epoch, self)).expect("snapshots and numbers are JSON");
         let mac = hmac::sign(db.resume_key(), &body);
         BASE64_URL_SAFE_NO_PAD.encode([&mac.as_ref()[..MAC], &body].concat())
     }

@@ -65,10 +65,10 @@ impl Page {
             }
         };
         let first = rows.first().ok_or(Fault::Database(sqlx::Error::RowNotFound))?;
-        if u64::try_from(first.purged).unwrap_or(0) >= cursor.seen().xmin() {
+        let until = snapshot(&first.until)?;
+        if u64::try_from(first.purged).unwrap_or(0) >= cursor.seen().oldest_unseen(&until) {
             return Err(reason::RESUME_TOKEN_EXPIRED.into());
         }
-        let until = snapshot(&first.until)?;
         let service = db.service();
         let mut changes: Vec<_> = rows.into_iter().filter_map(|row| row.open(service)).collect();
         let last = changes.len() <= PAGE;

@@ -17,9 +17,10 @@ impl Snapshot {
         xid < self.xmin || (xid < self.xmax && self.xip.binary_search(&xid).is_err())
     }
 
-    /// The oldest transaction that it may not see.
-    pub fn xmin(&self) -> u64 {
-        self.xmin
+    /// The oldest transaction that it does not see and a later snapshot does. One that is still in
+    /// progress there cannot have left anything that was purged.
+    pub fn oldest_unseen(&self, later: &Self) -> u64 {
+        self.xip.iter().copied().find(|xid| later.sees(*xid)).unwrap_or(self.xmax)
     }
 
     /// Whether it sees all that an other one sees, so that it is the later of the two.
@@ -77,6 +78,10 @@ mod tests {
         let seen: Vec<u64> = (8..22).filter(|xid| snapshot.sees(*xid)).collect();
         assert_eq!(seen, [8, 9, 11, 12, 13, 16, 17, 18, 19]);
         assert_eq!(snapshot.to_string(), "10:20:10,14,15");
+        // 10 is still open, so the oldest of which anything can be missed is 14; then there is only what
+        // began later.
+        assert_eq!(snapshot.oldest_unseen(&"10:25:10".parse().unwrap()), 14);
+        assert_eq!(snapshot.oldest_unseen(&"10:25:10,14,15".parse().unwrap()), 20);
         for broken in ["", "1", "1:2", "2:1:", "1:2:x", "1:9:5,3", "1:2::", "-1:2:"] {
             assert!(broken.parse::<Snapshot>().is_err(), "{broken}");
         }

@@ -35,8 +35,6 @@ impl Tailer {
         let tailer = Self(sender.clone());
         tokio::spawn(async move {
             while !db.pool().is_closed() {
-                // Nobody listening is no failure.
-                sender.send(News::Gap).ok();
                 if let Err(fault) = tail(&db, &sender).await {
                     let reason = fault.into_failure().reason().name;
                     tracing::warn!(reason, "the outbox could not be read");
@@ -53,10 +51,14 @@ impl Tailer {
     }
 }
 
-/// Reads from now on, until a failure.
+/// Reads from now on, until a failure or another life of the database.
 async fn tail(db: &Db, sender: &broadcast::Sender<News>) -> Result<()> {
+    let epoch = db.epoch();
     let mut cursor = Cursor::Behind(page::now(db).await?);
-    loop {
+    // Only now: who reads by itself after this word has seen at least as much as the first page begins
+    // behind. Nobody listening is no failure.
+    sender.send(News::Gap).ok();
+    while db.epoch() == epoch {
         let page = Page::read(db, &cursor).await?;
         cursor = page.cursor(cursor.seen());
         let last = page.last;
@@ -68,4 +70,5 @@ async fn tail(db: &Db, sender: &broadcast::Sender<News>) -> Result<()> {
             }
         }
     }
+    Ok(())
 }

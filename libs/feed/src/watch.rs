@@ -57,6 +57,7 @@ impl Watch {
     /// Begins where the request says.
     pub async fn begin(feed: Feed, request: WatchChangesRequest) -> Result<Self> {
         let db = feed.db();
+        let epoch = db.epoch();
         let cursor = match request.resume_token.as_str() {
             "" if request.initial_state => Cursor::State(page::now(db).await?, Uuid::nil()),
             "" => Cursor::Behind(page::now(db).await?),
@@ -68,7 +69,7 @@ impl Watch {
             customers: request.customer_ids.iter().map(|id| id.to_lowercase()).collect(),
             types: request.types.into_iter().collect(),
         };
-        Ok(Self { epoch: db.epoch(), cursor, filter, tail: None, sent: None, feed })
+        Ok(Self { epoch, cursor, filter, tail: None, sent: None, feed })
     }
 
     /// The messages. Each is made when the one before was taken.
@@ -105,7 +106,8 @@ impl Watch {
             }
             match message {
                 Some(message) => return Ok(message),
-                None if self.tail.is_some() && sent.elapsed() >= HEARTBEAT => return Ok(self.message(Vec::new())),
+                // Also while nothing passes the filter on the way to the present.
+                None if sent.elapsed() >= HEARTBEAT => return Ok(self.message(Vec::new())),
                 None => (),
             }
         }
@@ -167,6 +169,6 @@ impl Watch {
     }
 
     fn token(&self) -> String {
-        self.cursor.token(self.feed.db())
+        self.cursor.token(self.feed.db(), self.epoch)
     }
 }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access::{Authority, Call, InternalKey, Purpose};
+use access::{Authority, Call, InternalKey, PURPOSE_HEADER, Purpose};
 use axum::{
     Router,
     extract::{Request, State},
@@ -26,7 +26,7 @@ use error::{Failure, reason};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{KeyValue, metrics::Histogram, propagation::Extractor, trace::TraceContextExt};
 use tokio::sync::Semaphore;
-use tonic::{Code, Status, metadata::MetadataMap, service::Routes};
+use tonic::{Code, Status, service::Routes};
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -209,7 +209,7 @@ async fn authenticate(gate: &Gate, headers: &HeaderMap) -> Result<access::Caller
     match gate {
         Gate::Internal(key) => key.verify(token),
         Gate::External(authority) => {
-            let purpose = Purpose::declared(&MetadataMap::from_headers(headers.clone()))?;
+            let purpose = Purpose::declared(headers.get(PURPOSE_HEADER).map(HeaderValue::as_bytes))?;
             authority.authenticate(token, purpose).await
         }
     }
@@ -220,8 +220,12 @@ fn refusal(failure: impl Into<Failure>) -> Response {
 }
 
 fn traceparent() -> String {
-    let mut carrier = std::collections::HashMap::new();
     let context = Span::current().context();
+    // Without an exporter there is nothing to carry, and most calls write nothing.
+    if !context.span().span_context().is_valid() {
+        return String::new();
+    }
+    let mut carrier = std::collections::HashMap::new();
     opentelemetry::global::get_text_map_propagator(|p| p.inject_context(&context, &mut carrier));
     carrier.remove("traceparent").unwrap_or_default()
 }

@@ -5,7 +5,12 @@ use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource, metrics::SdkMeterProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
 };
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,10 @@ impl Telemetry {
         let spans = traces
             .as_ref()
             .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(exported));
-        tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans).try_init()?;
+        // Spans are for those who trace. A log that wrote them down would format each call's fields twice,
+        // and most calls log nothing.
+        let events = filter_fn(|metadata| metadata.is_event());
+        tracing_subscriber::registry().with(logs.with_filter(filter.and(events))).with(spans).try_init()?;
         Ok(Self { traces, metrics })
     }
 

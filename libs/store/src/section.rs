@@ -66,6 +66,7 @@ impl Db {
     /// wants it from the database, and by one statement what is not; which then fills the cache.
     pub async fn sections(&self, load: &Load, request: &BatchGetSectionsRequest) -> Result<BatchGetSectionsResponse> {
         let consistency = request.consistency.as_ref();
+        let epoch = self.epoch();
         let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
         let past = request.cache_missed || consistency.is_some_and(|c| c.fully_consistent);
         let mut sections = match self.cache() {
@@ -82,7 +83,11 @@ impl Db {
         let mut sections: Vec<Section> =
             sections.into_iter().map(|section| section.or_else(|| loaded.next()).unwrap_or_default()).collect();
         self.refuse_stale(&mut sections, consistency)?;
-        Ok(BatchGetSectionsResponse { sections, data_epoch: self.epoch().to_vec().into() })
+        // What was read in one life of the database must not be told as of the next.
+        if self.epoch() != epoch {
+            return Err(reason::DATABASE_UNAVAILABLE.into());
+        }
+        Ok(BatchGetSectionsResponse { sections, data_epoch: epoch.to_vec().into() })
     }
 
     /// Reads sections from the database and fills the cache with them.

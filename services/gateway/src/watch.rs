@@ -2,7 +2,7 @@
 //! holds up no other; it is asked again from its own token until it is back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -46,6 +46,7 @@ enum News {
 pub struct Watch {
     tokens: BTreeMap<i32, String>,
     heard: BTreeSet<i32>,
+    waiting: VecDeque<(SectionName, WatchChangesResponse)>,
     down: BTreeMap<i32, String>,
     news: mpsc::Receiver<(SectionName, News)>,
     sent: Instant,
@@ -65,8 +66,6 @@ impl Watch {
             }
             token => read(token).ok_or(reason::RESUME_TOKEN_INVALID)?,
         };
-        // A stream has no deadline of its own.
-        let call = Call { deadline: Instant::now() + Duration::from_secs(24 * 3600), ..call.clone() };
         let (sender, news) = mpsc::channel(4);
         let mut tasks = JoinSet::new();
         for owner in peers.all() {
@@ -80,7 +79,15 @@ impl Watch {
             };
             tasks.spawn(follow(owner.clone(), call.clone(), request, sender.clone()));
         }
-        Ok(Self { tokens, heard: BTreeSet::new(), down: BTreeMap::new(), news, sent: Instant::now(), _tasks: tasks })
+        Ok(Self {
+            tokens,
+            heard: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            down: BTreeMap::new(),
+            news,
+            sent: Instant::now(),
+            _tasks: tasks,
+        })
     }
 
     /// The messages. Each is made when the one before was taken.
@@ -97,12 +104,20 @@ impl Watch {
             return Err(reason::SLOW_CONSUMER.into());
         }
         loop {
-            // Nothing is said before each service has said where it begins, or that it is down.
+            // Nothing is said before each service has said where it begins, or that it is down: a token
+            // without its beginning would go on from a later one.
             let known = |section: &i32| self.down.contains_key(section) || self.heard.contains(section);
-            let left = match self.tokens.keys().all(known) {
-                true => HEARTBEAT.saturating_sub(self.sent.elapsed()),
-                false => PATIENCE,
-            };
+            let begun = self.tokens.keys().all(known);
+            if begun && let Some((section, message)) = self.waiting.pop_front() {
+                self.tokens.insert(section.into(), message.resume_token);
+                if !message.changes.is_empty() || !message.states.is_empty() {
+                    let states = message.states.iter().map(|state| view::alone(section, state)).collect();
+                    let changes = message.changes;
+                    return Ok(self.message(WatchCustomersResponse { changes, states, ..Default::default() }));
+                }
+                continue;
+            }
+            let left = if begun { HEARTBEAT.saturating_sub(self.sent.elapsed()) } else { PATIENCE };
             let Ok(news) = tokio::time::timeout(left, self.news.recv()).await else {
                 return Ok(self.message(WatchCustomersResponse::default()));
             };
@@ -115,12 +130,7 @@ impl Watch {
                 Some((section, News::Message(message))) => {
                     self.down.remove(&section.into());
                     self.heard.insert(section.into());
-                    self.tokens.insert(section.into(), message.resume_token);
-                    if !message.changes.is_empty() || !message.states.is_empty() {
-                        let states = message.states.iter().map(|state| view::alone(section, state)).collect();
-                        let changes = message.changes;
-                        return Ok(self.message(WatchCustomersResponse { changes, states, ..Default::default() }));
-                    }
+                    self.waiting.push_back((section, message));
                 }
             }
         }
@@ -169,7 +179,7 @@ async fn pass_on(
     news: &mpsc::Sender<(SectionName, News)>,
 ) -> Result<(), Status> {
     let mut feed = owner.peer.feed.clone();
-    let begun = feed.watch_changes(owner.peer.request(call, request.clone()));
+    let begun = feed.watch_changes(owner.peer.request(&call.renewed(), request.clone()));
     let mut messages = in_silence(begun).await?.into_inner();
     while let Some(message) = in_silence(messages.message()).await? {
         request.resume_token.clone_from(&message.resume_token);
