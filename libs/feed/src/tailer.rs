@@ -35,7 +35,10 @@ impl Tailer {
         let tailer = Self(sender.clone());
         tokio::spawn(async move {
             while !db.pool().is_closed() {
-                if let Err(fault) = tail(&db, &sender).await {
+                // While the process ends there is nothing left to read.
+                if let Err(fault) = tail(&db, &sender).await
+                    && !db.pool().is_closed()
+                {
                     let reason = fault.into_failure().reason().name;
                     tracing::warn!(reason, "the outbox could not be read");
                 }
