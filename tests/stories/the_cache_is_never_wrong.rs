@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tests::{Fixture, Installation};
 use tokio_util::sync::CancellationToken;
 
-/// So many checked reads; `make soak` asks for a million.
+/// So many checked reads, unless the environment asks for more.
 fn reads_wanted() -> u64 {
     std::env::var("CLIENTELE_SOAK_READS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 const WRITERS: usize = 16;
 const CUSTOMERS: usize = 300;
 
-/// So many changes; `make soak` asks for a million.
+/// So many changes, unless the environment asks for more.
 fn changes_wanted() -> usize {
     std::env::var("CLIENTELE_SOAK_CHANGES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
 }
