@@ -34,7 +34,7 @@ k8s-check: tools
 sqlx: servers
 	tests/with-servers.sh tests/sqlx.sh
 
-## Measures reads as a share of a bare tonic echo. QUICK=1 takes a minute; CDNOW=FILE measures an import.
+## Measures reads as a share of a bare tonic echo. QUICK=1: fewer customers, one round; CDNOW=FILE measures an import.
 bench: servers
 	cargo build --workspace $(if $(CDNOW),,--profile bench)
 	$(if $(CDNOW),tests/bench.sh $(CDNOW),tests/with-servers.sh tests/bench/run.sh $(if $(QUICK),1000 2 1,10000 5 5))

@@ -4,7 +4,7 @@ mod call;
 mod fixture;
 
 pub use call::{Caller, methods};
-pub use fixture::{Fixture, evidence, order};
+pub use fixture::{Fixture, accrue, evidence, order};
 
 use std::{collections::BTreeMap, env, net::SocketAddr, sync::Mutex};
 

@@ -13,12 +13,11 @@ use client::{Client, request_id};
 use clientele::suite::Suite;
 use proto::{
     customer::v1::*,
-    loyalty::v1::AccruePointsRequest,
     profile::v1::{Profile, UpdateProfileRequest},
     r#type::v1::Consistency,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tests::{Fixture, Installation};
+use tests::{Fixture, Installation, accrue};
 use tokio_util::sync::CancellationToken;
 
 /// So many checked reads, unless the environment asks for more.
@@ -112,12 +111,6 @@ async fn until_from(client: &Client, customer_id: &str, source: SectionSource) -
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the sections never come from {source:?}");
-}
-
-async fn accrue(client: &Client, member_id: &str) -> String {
-    let (member_id, cause) = (member_id.to_owned(), "test".to_owned());
-    let request = AccruePointsRequest { request_id: request_id(), member_id, points: 1, cause };
-    client.loyalty().accrue_points(request).await.unwrap().into_inner().consistency_token
 }
 
 #[tokio::test]

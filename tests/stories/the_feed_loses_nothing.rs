@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use proto::{customer::v1::*, feed::v1::Change, loyalty::v1::*};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sqlx::{Connection, PgConnection, Row};
-use tests::{Fixture, Installation, Processes, reason};
+use tests::{Fixture, Installation, Processes, accrue, reason};
 use uuid::Uuid;
 
 const WRITERS: usize = 16;
@@ -314,13 +314,7 @@ async fn a_stream_hears_of_what_it_asked_for() {
     messages.message().await.unwrap();
     Fixture::create(&client).await;
     for fixture in [&_other, &mine] {
-        let accrue = AccruePointsRequest {
-            request_id: request_id(),
-            member_id: fixture.member_id.clone(),
-            points: 1,
-            cause: "test".into(),
-        };
-        client.loyalty().accrue_points(accrue).await.unwrap();
+        accrue(&client, &fixture.member_id).await;
         let order = tests::order(&fixture.customer_id, &request_id());
         let order = proto::order_history::v1::RecordOrderRequest { order: Some(order) };
         client.order_history().record_order(order).await.unwrap();
@@ -399,13 +393,7 @@ async fn what_a_follower_derives_equals_a_recount_however_often_it_is_killed() {
     }
     let mut rng = rng(7);
     for i in 0..200 {
-        let accrue = AccruePointsRequest {
-            request_id: request_id(),
-            member_id: fixture.member_id.clone(),
-            points: 1,
-            cause: "test".into(),
-        };
-        client.loyalty().accrue_points(accrue).await.unwrap();
+        accrue(&client, &fixture.member_id).await;
         if i % 10 == 0 {
             tokio::time::sleep(Duration::from_millis(rng.random_range(0..30))).await;
             follower.abort();
