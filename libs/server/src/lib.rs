@@ -3,9 +3,11 @@
 
 mod accept;
 mod config;
+mod deadline;
 mod layers;
 mod serve;
 mod telemetry;
+mod trace;
 
 pub use accept::{accept, acknowledge, call, validate};
 pub use config::{ServiceConfig, cache, config};

@@ -13,7 +13,7 @@ use tonic_health::{
     server::HealthReporter,
 };
 
-use crate::layers::{Gate, layered};
+use crate::layers::{Gate, Stack};
 
 /// Calls in flight get so long to finish once the drain has begun.
 const DRAIN_CEILING: Duration = Duration::from_secs(20);
@@ -80,7 +80,8 @@ pub async fn serve(serving: Serving) -> anyhow::Result<()> {
         .max_concurrent_streams(1024)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(1 << 30)
-        .add_routes(Routes::from(layered(routes, gate)))
+        .layer(Stack::new(gate))
+        .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, drained);
     let ceiling = async {
         stop.cancelled().await;

@@ -51,7 +51,12 @@ impl Telemetry {
         // Spans are for those who trace. A log that wrote them down would format each call's fields twice,
         // and most calls log nothing.
         let events = filter_fn(|metadata| metadata.is_event());
-        tracing_subscriber::registry().with(logs.with_filter(filter.and(events))).with(spans).try_init()?;
+        let logs = tracing_subscriber::registry().with(logs.with_filter(filter.and(events)));
+        // A layer that is there but empty would make every span and event be asked for anew.
+        match spans {
+            Some(spans) => logs.with(spans).try_init()?,
+            None => logs.try_init()?,
+        }
         Ok(Self { traces, metrics })
     }
 

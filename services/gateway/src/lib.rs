@@ -20,6 +20,7 @@ use serde::Deserialize;
 use server::{Gate, Serving};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::{peers::Peers, sections::Sections, service::Service};
 
@@ -95,7 +96,7 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let service = Service { peers: peers.clone(), sections };
     server::serve(Serving {
         names,
-        routes: forward::add(service.routes(), &peers),
+        routes: forward::add(Routes::new(service), &peers),
         gate: Gate::External(Arc::new(authority)),
         upstreams,
         listener,

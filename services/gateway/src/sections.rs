@@ -125,7 +125,7 @@ impl Sections {
     ) -> Vec<Vec<Part>> {
         let lanes: Vec<&Lane> =
             names.iter().filter_map(|name| self.lanes.iter().find(|l| l.section == *name)).collect();
-        let unknown = || vec![Err(reason::DEADLINE_EXCEEDED.name.to_owned()); lanes.len()];
+        let unknown = || vec![Err(reason::DEADLINE_EXCEEDED.name.into()); lanes.len()];
         let mut parts: Vec<Vec<Part>> = customers.iter().map(|_| unknown()).collect();
         let now = Utc::now();
         let mut misses = Vec::new();
@@ -166,10 +166,10 @@ impl Sections {
         let mut loads: FuturesUnordered<_> = loads.collect();
         while let Some((miss, loaded)) = loads.next().await {
             let part = match loaded {
-                Err(failure) => Err(failure.reason().name.to_owned()),
-                Ok(entry) if !entry.section.failure.is_empty() => Err(entry.section.failure.clone()),
+                Err(failure) => Err(failure.reason().name.into()),
+                Ok(entry) if !entry.section.failure.is_empty() => Err(entry.section.failure.clone().into()),
                 Ok(entry) if !demands.are_met(miss.lane.name, miss.customer, &entry) => {
-                    Err(reason::CONSISTENCY_TOKEN_EXPIRED.name.to_owned())
+                    Err(reason::CONSISTENCY_TOKEN_EXPIRED.name.into())
                 }
                 Ok(entry) => {
                     self.memory.insert(miss.customer, miss.lane.number(), entry.clone(), miss.mark);

@@ -1,12 +1,12 @@
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use access::Call;
-use axum::{
-    extract::Request as HttpRequest,
-    routing::{MethodRouter, any},
-};
 use error::Failure;
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use prost::{
     Message,
     bytes::Bytes,
@@ -19,7 +19,11 @@ use proto::{
     r#type::v1::Consistency,
 };
 use server::accept;
-use tonic::{Request, Response, Status, server::Grpc, service::Routes};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    server::{Grpc, NamedService},
+};
 use tower::service_fn;
 use uuid::Uuid;
 
@@ -41,37 +45,53 @@ pub struct Service {
 
 type Reply<T> = Result<Response<T>, Status>;
 
-impl Service {
-    /// One route for each RPC. The generated server would want whole messages where encoded ones do.
-    pub fn routes(self) -> Routes {
-        let path = |method: &str| format!("/{SERVICE_NAME}/{method}");
-        let watch = self.clone();
-        let watch = any(async move |request: HttpRequest| {
-            let call = service_fn(move |request| watch.clone().watch_customers(request));
-            Grpc::new(Codec::default()).server_streaming(call, request).await
-        });
-        let mut routes = Routes::default();
-        let router = std::mem::take(routes.axum_router_mut());
-        *routes.axum_router_mut() = router
-            .route(&path("GetCustomer"), self.unary(Self::get_customer))
-            .route(&path("BatchGetCustomers"), self.unary(Self::batch_get_customers))
-            .route(&path("LookupCustomer"), self.unary(Self::lookup_customer))
-            .route(&path("BatchLookupCustomers"), self.unary(Self::batch_lookup_customers))
-            .route(&path("WatchCustomers"), watch);
-        routes
+type HttpRequest = http::Request<Body>;
+type HttpResponse = http::Response<Body>;
+
+impl NamedService for Service {
+    const NAME: &str = SERVICE_NAME;
+}
+
+/// In place of the generated server, which would want whole messages where encoded ones do.
+impl tower::Service<HttpRequest> for Service {
+    type Response = HttpResponse;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<HttpResponse, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn unary<Q, R, F>(&self, method: fn(Self, Request<Q>) -> F) -> MethodRouter
+    fn call(&mut self, request: HttpRequest) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.answer(request).await) })
+    }
+}
+
+impl Service {
+    async fn answer(self, request: HttpRequest) -> HttpResponse {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        match method {
+            "GetCustomer" => self.unary(Self::get_customer, request).await,
+            "BatchGetCustomers" => self.unary(Self::batch_get_customers, request).await,
+            "LookupCustomer" => self.unary(Self::lookup_customer, request).await,
+            "BatchLookupCustomers" => self.unary(Self::batch_lookup_customers, request).await,
+            "WatchCustomers" => {
+                let call = service_fn(move |request| self.clone().watch_customers(request));
+                Grpc::new(Codec::default()).server_streaming(call, request).await
+            }
+            _ => Status::unimplemented("").into_http(),
+        }
+    }
+
+    async fn unary<Q, R, F>(self, method: fn(Self, Request<Q>) -> F, request: HttpRequest) -> HttpResponse
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
         F: Future<Output = Reply<R>> + Send + 'static,
     {
-        let service = self.clone();
-        any(async move |request: HttpRequest| {
-            let call = service_fn(move |request| method(service.clone(), request));
-            Grpc::new(Codec::default()).unary(call, request).await
-        })
+        let call = service_fn(move |request| method(self.clone(), request));
+        Grpc::new(Codec::default()).unary(call, request).await
     }
 
     async fn get_customer(self, request: Request<GetCustomerRequest>) -> Reply<Composed> {

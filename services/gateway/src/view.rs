@@ -4,6 +4,7 @@
 //! put behind the others as it is and never decoded.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,7 +29,7 @@ use crate::{
 const MARGIN: Duration = Duration::from_millis(20);
 
 /// A section and where it was found, or the name of the reason why it is missing.
-pub type Part = Result<(Arc<Entry>, SectionSource), String>;
+pub type Part = Result<(Arc<Entry>, SectionSource), Cow<'static, str>>;
 
 /// Reads customers, each encoded and with a result of its own, in the order of the ids.
 pub async fn read(

@@ -1,0 +1,117 @@
+//! What is told of a call: its span and how long it took.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName};
+use opentelemetry::{KeyValue, Value, metrics::Histogram, propagation::Extractor, trace::TraceContextExt};
+use tonic::{Code, Status};
+use tracing::{Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// How long calls take, by method and code.
+pub(crate) fn durations() -> Histogram<f64> {
+    opentelemetry::global::meter("server")
+        .f64_histogram("rpc.server.call.duration")
+        .with_unit("s")
+        .with_description("How long a call took until its first answer.")
+        .build()
+}
+
+/// The span of a call, within the caller's trace if there is one.
+pub(crate) fn span(method: &str, headers: &HeaderMap) -> Span {
+    let span = tracing::info_span!(
+        "rpc",
+        otel.name = method,
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.response.status_code = field::Empty,
+        error.type = field::Empty,
+    );
+    if span.is_none() {
+        return span;
+    }
+    let parent = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(headers)));
+    if parent.span().span_context().is_valid() {
+        // Fails only when no exporter is set up.
+        let _ = span.set_parent(parent);
+    }
+    span
+}
+
+/// Tells how a call ended.
+pub(crate) fn record(
+    durations: &Histogram<f64>,
+    span: &Span,
+    method: Arc<str>,
+    failed: Option<&Status>,
+    took: Duration,
+) {
+    let code = failed.map_or(Code::Ok, Status::code);
+    span.record("rpc.response.status_code", code_name(code));
+    // A method that nobody knows is no label.
+    let method = if code == Code::Unimplemented { Value::from("_OTHER") } else { Value::from(method) };
+    let known = [
+        KeyValue::new("rpc.system.name", "grpc"),
+        KeyValue::new("rpc.response.status_code", code_name(code)),
+        KeyValue::new("rpc.method", method),
+    ];
+    match failed.and_then(error::reason_of) {
+        None => durations.record(took.as_secs_f64(), &known),
+        Some(reason) => {
+            span.record("error.type", &reason);
+            let [system, status, method] = known;
+            durations.record(took.as_secs_f64(), &[system, status, method, KeyValue::new("error.type", reason)]);
+        }
+    }
+    if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// The span as W3C `traceparent`; empty without a trace.
+pub(crate) fn parent_of(span: &Span) -> Arc<str> {
+    let context = span.context();
+    if span.is_none() || !context.span().span_context().is_valid() {
+        return Arc::default();
+    }
+    let mut carrier = std::collections::HashMap::new();
+    opentelemetry::global::get_text_map_propagator(|p| p.inject_context(&context, &mut carrier));
+    carrier.remove("traceparent").unwrap_or_default().into()
+}
+
+/// The name of a code as OpenTelemetry has it: `NOT_FOUND`.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
