@@ -1,12 +1,13 @@
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
+use prost::bytes::Bytes;
 use proto::section::v1::Section;
 use quick_cache::{Weighter, sync::Cache};
 use uuid::Uuid;
@@ -17,9 +18,9 @@ use crate::{Life, shared::is_valid};
 const LIFETIME: Duration = Duration::from_secs(10);
 /// Invalidations are counted for so many groups of customers.
 const GROUPS: usize = 4096;
-/// Sections are numbered from 1.
-const SECTIONS: u8 = 6;
-/// What an entry costs beside its section.
+/// Sections are numbered from 0.
+const SECTIONS: usize = 6;
+/// What a customer costs beside the sections, and each section beside its body.
 const OVERHEAD: u64 = 200;
 
 /// A section and the life of the database that it is from.
@@ -32,6 +33,22 @@ pub struct Entry {
     pub read: Instant,
 }
 
+impl Entry {
+    /// Whether it still reads the same, and is young enough.
+    pub fn is_good(&self, now: Instant, time: DateTime<Utc>) -> bool {
+        now.saturating_duration_since(self.read) < LIFETIME && is_valid(&self.section, time)
+    }
+}
+
+/// What is held of one customer.
+#[derive(Default)]
+pub struct Held {
+    /// The sections, by their numbers.
+    pub sections: [Option<Arc<Entry>>; SECTIONS],
+    /// All of them as one answer, once somebody has put it together.
+    pub view: OnceLock<Bytes>,
+}
+
 /// What had been invalidated when a fetch began.
 #[derive(Clone, Copy)]
 pub struct Mark {
@@ -40,17 +57,19 @@ pub struct Mark {
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct Size;
 
-impl Weighter<(Uuid, u8), Arc<Entry>> for Bytes {
-    fn weight(&self, _: &(Uuid, u8), entry: &Arc<Entry>) -> u64 {
-        entry.section.body.len() as u64 + OVERHEAD
+/// The view will be about as long as its sections, so each body counts twice.
+impl Weighter<Uuid, Arc<Held>> for Size {
+    fn weight(&self, _: &Uuid, held: &Arc<Held>) -> u64 {
+        held.sections.iter().flatten().map(|entry| 2 * entry.section.body.len() as u64 + OVERHEAD).sum::<u64>()
+            + OVERHEAD
     }
 }
 
 /// Sections in this process, bounded by bytes. Closed, it holds nothing and takes nothing.
 pub struct Memory {
-    entries: Cache<(Uuid, u8), Arc<Entry>, Bytes>,
+    customers: Cache<Uuid, Arc<Held>, Size>,
     invalidations: Box<[AtomicU64]>,
     openings: AtomicU64,
     open: AtomicBool,
@@ -60,7 +79,7 @@ impl Memory {
     /// An empty, closed one.
     pub fn new(bytes: u64) -> Self {
         Self {
-            entries: Cache::with_weighter((bytes / 1000).max(1) as usize, bytes, Bytes),
+            customers: Cache::with_weighter((bytes / 4000).max(1) as usize, bytes, Size),
             invalidations: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
             openings: AtomicU64::new(0),
             open: AtomicBool::new(false),
@@ -72,28 +91,30 @@ impl Memory {
         Mark { openings: self.openings.load(SeqCst), invalidations: self.group(customer).load(SeqCst) }
     }
 
-    /// A section that is still good.
-    pub fn get(&self, customer: Uuid, section: u8, now: DateTime<Utc>) -> Option<Arc<Entry>> {
-        let entry = self.entries.get(&(customer, section))?;
-        (entry.read.elapsed() < LIFETIME && is_valid(&entry.section, now)).then_some(entry)
+    /// What is held of a customer, good or not.
+    pub fn get(&self, customer: Uuid) -> Option<Arc<Held>> {
+        self.customers.get(&customer)
     }
 
-    /// Keeps a section, if nothing of its group was invalidated since the mark. It is looked at once
-    /// more behind the insertion, since an invalidation counts first and removes then.
-    pub fn insert(&self, customer: Uuid, section: u8, entry: Arc<Entry>, mark: Mark) {
+    /// Keeps sections beside those that are held, if nothing of the customer's group was invalidated
+    /// since the mark. It is looked at once more behind the insertion, since an invalidation counts first
+    /// and removes then.
+    pub fn insert(&self, customer: Uuid, entries: impl Iterator<Item = (usize, Arc<Entry>)>, mark: Mark) {
         if !self.stands(customer, mark) {
             return;
         }
-        self.entries.insert((customer, section), entry);
+        let mut sections = self.get(customer).map(|held| held.sections.clone()).unwrap_or_default();
+        entries.for_each(|(number, entry)| sections[number] = Some(entry));
+        self.customers.insert(customer, Arc::new(Held { sections, view: OnceLock::new() }));
         if !self.stands(customer, mark) {
-            self.entries.remove(&(customer, section));
+            self.customers.remove(&customer);
         }
     }
 
     /// Forgets what is known of a customer.
     pub fn invalidate(&self, customer: Uuid) {
         self.group(customer).fetch_add(1, SeqCst);
-        (1..=SECTIONS).for_each(|section| drop(self.entries.remove(&(customer, section))));
+        self.customers.remove(&customer);
     }
 
     /// Begins to take entries: invalidations arrive from now on.
@@ -106,13 +127,13 @@ impl Memory {
     pub fn close(&self) {
         self.open.store(false, SeqCst);
         self.openings.fetch_add(1, SeqCst);
-        self.entries.clear();
+        self.customers.clear();
     }
 
     /// Forgets everything; what is being fetched is not taken either.
     pub fn clear(&self) {
         self.openings.fetch_add(1, SeqCst);
-        self.entries.clear();
+        self.customers.clear();
     }
 
     fn stands(&self, customer: Uuid, mark: Mark) -> bool {
@@ -136,27 +157,27 @@ mod tests {
     #[test]
     fn an_entry_counts_only_if_nothing_was_invalidated_meanwhile() {
         let (memory, customer) = (Memory::new(1 << 20), Uuid::now_v7());
-        let there = || memory.get(customer, 1, Utc::now()).is_some();
+        let there = || memory.get(customer).is_some();
         let mark = memory.mark(customer);
-        memory.insert(customer, 1, entry(), mark);
+        memory.insert(customer, [(0, entry())].into_iter(), mark);
         assert!(!there(), "closed, it takes nothing");
         memory.open();
-        memory.insert(customer, 1, entry(), mark);
+        memory.insert(customer, [(0, entry())].into_iter(), mark);
         assert!(!there(), "begun before it was open");
         let mark = memory.mark(customer);
         memory.invalidate(customer);
-        memory.insert(customer, 1, entry(), mark);
+        memory.insert(customer, [(0, entry())].into_iter(), mark);
         assert!(!there(), "invalidated between");
-        memory.insert(customer, 1, entry(), memory.mark(customer));
+        memory.insert(customer, [(0, entry())].into_iter(), memory.mark(customer));
         assert!(there());
         memory.invalidate(customer);
         assert!(!there());
-        memory.insert(customer, 1, entry(), memory.mark(customer));
+        memory.insert(customer, [(0, entry())].into_iter(), memory.mark(customer));
         let mark = memory.mark(customer);
         memory.close();
         memory.open();
         assert!(!there(), "closed between");
-        memory.insert(customer, 1, entry(), mark);
+        memory.insert(customer, [(0, entry())].into_iter(), mark);
         assert!(!there(), "begun before it was closed");
     }
 
@@ -168,8 +189,8 @@ mod tests {
             let customer = Uuid::now_v7();
             let section = Section { body: vec![0; 1000].into(), ..Default::default() };
             let entry = Arc::new(Entry { section, life: [0; 8], read: Instant::now() });
-            memory.insert(customer, 1, entry, memory.mark(customer));
+            memory.insert(customer, [(0, entry)].into_iter(), memory.mark(customer));
         }
-        assert!(memory.entries.weight() <= 100_000);
+        assert!(memory.customers.weight() <= 100_000);
     }
 }

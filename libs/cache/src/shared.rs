@@ -22,6 +22,11 @@ const FENCE_MS: u64 = 15 * 60 * 1000;
 const AT_ONCE: usize = 2000;
 /// A load that took longer fills nothing.
 const FRESH: Duration = Duration::from_secs(2);
+/// A note outlives the longest load.
+const NOTE_MS: u64 = 5 * 1000;
+const VALUE: &str = "section";
+const FENCE: &str = "fence";
+const NOTE: &str = "note";
 /// Every fence's key begins so.
 pub(crate) const FENCES: &str = "clientele:fence:";
 /// A value begins with its version in so many digits, for the scripts.
@@ -47,8 +52,9 @@ pub struct Want {
 
 /// What was noted before a load.
 pub struct Begun {
-    numbers: Vec<String>,
+    notes: Vec<String>,
     at: Instant,
+    openings: u64,
 }
 
 /// The sections in Redis.
@@ -80,7 +86,7 @@ impl Shared {
         let Some(mut redis) = self.redis.live() else { return nothing() };
         let mut command = redis::cmd("MGET");
         for want in wants {
-            command.arg(value_key(want));
+            command.arg(want.key(VALUE));
         }
         let Ok(values) = command.query_async::<Vec<Option<Vec<u8>>>>(&mut redis).await else { return nothing() };
         let now = Utc::now();
@@ -92,33 +98,34 @@ impl Shared {
         wants.iter().zip(values).map(open).collect()
     }
 
-    /// Notes the fences before a load of the same sections. `None`: what is loaded fills nothing.
+    /// Looks at the notes before a load of the same sections. `None`: what is loaded fills nothing.
     pub async fn begin(&self, wants: &[Want]) -> Option<Begun> {
-        let mut redis = self.redis.live()?;
-        let at = Instant::now();
+        let (mut redis, openings, at) = (self.redis.live()?, self.openings(), Instant::now());
         let mut call = BEGIN.prepare_invoke();
         for want in wants {
-            call.key(fence_key(want));
+            call.key(want.key(NOTE));
         }
-        let numbers = call.arg(random()).arg(FENCE_MS).invoke_async::<Vec<String>>(&mut redis).await.ok()?;
-        Some(Begun { numbers, at })
+        let notes = call.arg(random()).arg(NOTE_MS).invoke_async::<Vec<String>>(&mut redis).await.ok()?;
+        Some(Begun { notes, at, openings })
     }
 
     /// Fills what was loaded since; not what has an end that is past, or a failure.
     pub async fn fill(&self, wants: &[Want], sections: &[Section], begun: Begun) {
-        let Some(mut redis) = self.redis.live().filter(|_| begun.at.elapsed() < FRESH) else { return };
+        let fresh = begun.at.elapsed() < FRESH && begun.openings == self.openings();
+        let Some(mut redis) = self.redis.live().filter(|_| fresh) else { return };
         let now = Utc::now();
         let mut call = FILL.prepare_invoke();
         call.arg(VALUE_MS);
         let mut any = false;
-        for ((want, section), number) in wants.iter().zip(sections).zip(&begun.numbers) {
+        for ((want, section), note) in wants.iter().zip(sections).zip(&begun.notes) {
             if !section.failure.is_empty() || !is_valid(section, now) {
                 continue;
             }
             any = true;
             let mut value = format!("{:0DIGITS$}", section.version).into_bytes();
             value.extend(self.keys.seal(want.customer, want.service, &section.encode_to_vec()));
-            call.key(value_key(want)).key(fence_key(want)).arg(section.version).arg(number).arg(value);
+            call.key(want.key(VALUE)).key(want.key(FENCE)).key(want.key(NOTE));
+            call.arg(section.version).arg(note).arg(value);
         }
         if any {
             // What is not filled is read from the database once more.
@@ -130,10 +137,10 @@ impl Shared {
     pub async fn raise(&self, service: &'static str, life: Life, versions: &[(Uuid, i64)]) -> bool {
         let Some(mut redis) = self.redis.live() else { return false };
         let mut call = RAISE.prepare_invoke();
-        call.arg(random()).arg(FENCE_MS);
+        call.arg(FENCE_MS);
         for (customer, version) in versions {
             let want = Want { service, life, customer: *customer };
-            call.key(value_key(&want)).key(fence_key(&want)).arg(*version);
+            call.key(want.key(VALUE)).key(want.key(FENCE)).key(want.key(NOTE)).arg(*version);
         }
         call.invoke_async::<()>(&mut redis).await.is_ok()
     }
@@ -158,21 +165,16 @@ pub(crate) fn customer_of(fence: &str) -> Option<Uuid> {
     customer.parse().ok()
 }
 
-/// All keys of a customer lie in one slot.
-fn value_key(want: &Want) -> String {
-    format!("clientele:section:{{{}}}:{}:{}", want.customer, want.service, hex(want.life))
-}
-
-fn fence_key(want: &Want) -> String {
-    format!("{FENCES}{{{}}}:{}:{}", want.customer, want.service, hex(want.life))
-}
-
-fn hex(life: Life) -> String {
-    format!("{:016x}", u64::from_be_bytes(life))
+impl Want {
+    /// One of the keys of a section. All keys of a customer lie in one slot.
+    fn key(&self, kind: &str) -> String {
+        let life = u64::from_be_bytes(self.life);
+        format!("clientele:{kind}:{{{}}}:{}:{life:016x}", self.customer, self.service)
+    }
 }
 
 fn random() -> String {
     let mut bytes = [0; 8];
     rand::fill(&mut bytes).expect("the system's random source answers");
-    hex(bytes)
+    format!("{:016x}", u64::from_be_bytes(bytes))
 }

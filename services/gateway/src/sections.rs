@@ -3,13 +3,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use access::{Call, Caller, Purpose};
-use cache::{Batcher, Entry, Event, Life, Mark, Memory, Shared, Token, Want};
-use chrono::Utc;
+use cache::{Batcher, Entry, Event, Held, Life, Mark, Memory, Shared, Token, Want};
+use chrono::{DateTime, Utc};
 use error::Failure;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use proto::{
@@ -65,11 +68,14 @@ impl Demands {
     }
 }
 
+/// The life of an owner's database, as a number; 0 until it is known.
+type Known = AtomicU64;
+
 /// One owner, asked for many customers at once.
 struct Lane {
     section: SectionName,
     name: &'static str,
-    life: Arc<RwLock<Option<Life>>>,
+    life: Arc<Known>,
     loads: Batcher<Uuid, Arc<Entry>>,
 }
 
@@ -85,7 +91,6 @@ struct Miss<'a> {
     place: (usize, usize),
     lane: &'a Lane,
     customer: Uuid,
-    mark: Mark,
 }
 
 impl Sections {
@@ -115,6 +120,19 @@ impl Sections {
         })
     }
 
+    /// What memory holds of a customer, if it holds all sections and each is good.
+    pub fn whole(
+        &self,
+        customer: Uuid,
+        demands: &Demands,
+        now: Instant,
+        time: DateTime<Utc>,
+    ) -> Option<Arc<Held>> {
+        let held = self.memory.get(customer)?;
+        let counts = |lane: &Lane| lane.held(&held, customer, demands, now, time).is_some();
+        self.lanes.iter().all(counts).then_some(held)
+    }
+
     /// The sections of customers, each in its place.
     pub async fn get(
         &self,
@@ -127,35 +145,40 @@ impl Sections {
             names.iter().filter_map(|name| self.lanes.iter().find(|l| l.section == *name)).collect();
         let unknown = || vec![Err(reason::DEADLINE_EXCEEDED.name.into()); lanes.len()];
         let mut parts: Vec<Vec<Part>> = customers.iter().map(|_| unknown()).collect();
-        let now = Utc::now();
+        let (now, time) = (Instant::now(), Utc::now());
         let mut misses = Vec::new();
+        let marks: Vec<Mark> = customers.iter().map(|customer| self.memory.mark(*customer)).collect();
         for (i, customer) in customers.iter().enumerate() {
+            let held = self.memory.get(*customer);
             for (j, lane) in lanes.iter().enumerate() {
-                let mark = self.memory.mark(*customer);
-                let entry = self.memory.get(*customer, lane.number(), now);
-                match entry.filter(|entry| lane.counts(*customer, entry, demands)) {
-                    Some(entry) => parts[i][j] = Ok((entry, SectionSource::Memory)),
-                    None => misses.push(Miss { place: (i, j), lane, customer: *customer, mark }),
+                match held.as_ref().and_then(|held| lane.held(held, *customer, demands, now, time)) {
+                    Some(entry) => parts[i][j] = Ok((entry.clone(), SectionSource::Memory)),
+                    None => misses.push(Miss { place: (i, j), lane, customer: *customer }),
                 }
             }
         }
-        if !misses.is_empty() {
-            let fetch = self.fetch(misses, demands, &mut parts);
-            // What did not come back in time stays as it was.
-            let _ = tokio::time::timeout(time_left(call), fetch).await;
+        if misses.is_empty() {
+            return parts;
+        }
+        let fetch = self.fetch(misses, demands, &mut parts);
+        // What did not come back in time stays as it was.
+        let _ = tokio::time::timeout(time_left(call), fetch).await;
+        for ((customer, mark), parts) in customers.iter().zip(marks).zip(&parts) {
+            let fetched = lanes.iter().zip(parts).filter_map(|(lane, part)| match part {
+                Ok((entry, source)) if *source != SectionSource::Memory => Some((lane.number(), entry.clone())),
+                _ => None,
+            });
+            self.memory.insert(*customer, fetched, mark);
         }
         parts
     }
 
-    /// Fetches what was not in memory, and keeps it there.
+    /// Fetches what was not in memory.
     async fn fetch(&self, misses: Vec<Miss<'_>>, demands: &Demands, parts: &mut [Vec<Part>]) {
         let mut left = Vec::with_capacity(misses.len());
         for (miss, entry) in self.find(misses, demands).await {
             match entry {
-                Some(entry) => {
-                    self.memory.insert(miss.customer, miss.lane.number(), entry.clone(), miss.mark);
-                    parts[miss.place.0][miss.place.1] = Ok((entry, SectionSource::Cache));
-                }
+                Some(entry) => parts[miss.place.0][miss.place.1] = Ok((entry, SectionSource::Cache)),
                 None => left.push(miss),
             }
         }
@@ -171,10 +194,7 @@ impl Sections {
                 Ok(entry) if !demands.are_met(miss.lane.name, miss.customer, &entry) => {
                     Err(reason::CONSISTENCY_TOKEN_EXPIRED.name.into())
                 }
-                Ok(entry) => {
-                    self.memory.insert(miss.customer, miss.lane.number(), entry.clone(), miss.mark);
-                    Ok((entry, SectionSource::Database))
-                }
+                Ok(entry) => Ok((entry, SectionSource::Database)),
             };
             parts[miss.place.0][miss.place.1] = part;
         }
@@ -204,7 +224,7 @@ impl Sections {
 
 impl Lane {
     fn new(owner: &Owner) -> Self {
-        let life = Arc::new(RwLock::new(None));
+        let life = Arc::new(Known::new(0));
         tokio::spawn(follow_life(owner.clone(), Arc::downgrade(&life)));
         let (asked, known) = (owner.clone(), life.clone());
         let loads = Batcher::new(move |customers: Vec<Uuid>| {
@@ -214,12 +234,25 @@ impl Lane {
         Self { section: owner.section, name: owner.name, life, loads }
     }
 
-    fn number(&self) -> u8 {
-        self.section as u8
+    fn number(&self) -> usize {
+        self.section as usize - 1
     }
 
     fn life(&self) -> Option<Life> {
-        *self.life.read().expect("no holder panics")
+        Some(self.life.load(Relaxed)).filter(|life| *life != 0).map(u64::to_be_bytes)
+    }
+
+    /// The section of this owner among what is held, if it is good.
+    fn held<'a>(
+        &self,
+        held: &'a Held,
+        customer: Uuid,
+        demands: &Demands,
+        now: Instant,
+        time: DateTime<Utc>,
+    ) -> Option<&'a Arc<Entry>> {
+        let entry = held.sections[self.number()].as_ref()?;
+        (entry.is_good(now, time) && self.counts(customer, entry, demands)).then_some(entry)
     }
 
     /// Whether an entry is of this life of the database and fresh enough.
@@ -231,7 +264,7 @@ impl Lane {
 /// One call for many customers. It is nobody's own, so it goes out in the gateway's name.
 async fn load(
     owner: &Owner,
-    life: &RwLock<Option<Life>>,
+    life: &Known,
     customers: &[Uuid],
 ) -> Result<Vec<Result<Arc<Entry>, Failure>>, Failure> {
     let message = BatchGetSectionsRequest {
@@ -243,7 +276,7 @@ async fn load(
     let reply = owner.peer.sections.clone().batch_get_sections(owner.peer.request(&own_call(), message)).await;
     let reply = reply.map_err(|status| client::unreachable(&status))?.into_inner();
     let now: Life = reply.data_epoch.as_ref().try_into().map_err(|_| reason::INTERNAL_ERROR)?;
-    *life.write().expect("no holder panics") = Some(now);
+    life.store(u64::from_be_bytes(now), Relaxed);
     Ok(reply.sections.into_iter().map(|section| Ok(Arc::new(Entry { section, life: now, read }))).collect())
 }
 
@@ -254,7 +287,7 @@ fn own_call() -> Call {
 
 /// Asks which life an owner's database has, so that after a restore nothing older is served for long,
 /// for as long as somebody wants to know.
-async fn follow_life(owner: Owner, life: std::sync::Weak<RwLock<Option<Life>>>) {
+async fn follow_life(owner: Owner, life: Weak<Known>) {
     while let Some(life) = life.upgrade() {
         // Who cannot be reached keeps its life; what is cached is as good as it was.
         let _ = load(&owner, &life, &[]).await;

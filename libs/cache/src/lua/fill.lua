@@ -1,14 +1,13 @@
--- Stores values whose fence is the one noted before the load, and not above the value's version.
--- KEYS: value, fence, … ARGV: milliseconds, then version, number, value, …
-for i = 1, #KEYS / 2 do
-    local version, number, value = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
-    local fence = redis.call('get', KEYS[2 * i])
-    if fence then
-        local least, now = string.match(fence, '^(%d+) (.*)$')
-        local stored = redis.call('getrange', KEYS[2 * i - 1], 0, 15)
-        if now == number and tonumber(least) <= tonumber(version)
-            and (stored == '' or tonumber(stored) <= tonumber(version)) then
-            redis.call('set', KEYS[2 * i - 1], value, 'px', ARGV[1])
+-- Stores values whose note is the one seen before the load, and whose fence is not above their version.
+-- KEYS: value, fence, note, … ARGV: milliseconds, then version, note, value, …
+for i = 1, #KEYS / 3 do
+    local value, fence, note = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
+    local version, seen = tonumber(ARGV[3 * i - 1]), ARGV[3 * i]
+    if redis.call('get', note) == seen then
+        local least = tonumber(redis.call('get', fence) or '0')
+        local stored = tonumber(redis.call('getrange', value, 0, 15)) or 0
+        if least <= version and stored <= version then
+            redis.call('set', value, ARGV[3 * i + 1], 'px', ARGV[1])
         end
     end
 end
