@@ -34,10 +34,10 @@ k8s-check: tools
 sqlx: servers
 	tests/with-servers.sh tests/sqlx.sh
 
-## Measures reads as a share of a bare tonic echo. QUICK=1: fewer customers, one round; CDNOW=FILE measures an import.
+## Measures reads and writes beside their peers. QUICK=1: reads alone, one round; CDNOW=FILE measures an import.
 bench: servers
 	cargo build --workspace $(if $(CDNOW),,--profile bench)
-	$(if $(CDNOW),tests/bench.sh $(CDNOW),tests/with-servers.sh tests/bench/run.sh $(if $(QUICK),1000 2 1,10000 5 5))
+	$(if $(CDNOW),tests/bench.sh $(CDNOW),DURABLE=1 tests/with-servers.sh tests/bench/run.sh $(if $(QUICK),2 1 10000,4 5 10000 200000 1000000))
 
 servers:
 	@tests/install.sh servers

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command against a throw-away Postgres, whose URL is the command's last argument and
-# CLIENTELE_TEST_DATABASE_URL, and Redis, CLIENTELE_TEST_REDIS_URL. Without fsync: nothing here
-# outlives the command.
+# CLIENTELE_TEST_DATABASE_URL, and Redis, CLIENTELE_TEST_REDIS_URL. Nothing here outlives the command, so
+# nothing is forced to disk, unless DURABLE=1.
 set -euo pipefail
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 folder=$(mktemp -d /tmp/clientele-test.XXXXXX)
@@ -18,10 +18,13 @@ stop() {
 trap stop EXIT
 cd /
 "${as[@]}" "$bin/initdb" -D "$folder/data" -U owner -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions > /dev/null
+durable="-c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+# A benchmark's database lies on a disk, and has the memory of one that serves.
+if [ -n "${DURABLE:-}" ]; then durable="-c shared_buffers=4GB -c max_wal_size=8GB"; fi
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 port=$(free_port)
 "${as[@]}" "$bin/pg_ctl" -D "$folder/data" -w -s -l "$folder/log" start \
-    -o "-k $folder -p $port -h 127.0.0.1 -c max_connections=300 -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+    -o "-k $folder -p $port -h 127.0.0.1 -c max_connections=300 $durable"
 redis_port=$(free_port)
 redis-server --bind 127.0.0.1 --port "$redis_port" --save "" --appendonly no --dir /tmp > /dev/null &
 redis=$!

@@ -1,164 +1,196 @@
-//! Measures reads as a share of a bare tonic echo of the same answer, in one run on one machine.
-//! Server, generator and databases share the cores in every row; absolute figures say little.
+//! Measures reads and writes beside their peers and limits, in one run on one machine: generator, servers
+//! and databases share the cores in every row, so absolute figures say little and ratios much.
 //!
-//! `bench [CUSTOMERS] [SECONDS] [ROUNDS]`; each round runs echo, a path, echo, the next path, …, and a
-//! path's share is taken of the echo before it.
+//! `bench [SECONDS] [ROUNDS] [CUSTOMERS …]`: at each number of customers, each round runs a peer, a path, the
+//! peer, the next path, …, and a path's share is taken of the peer before it. Several numbers show how cost
+//! grows. They ascend, since the customers of one are there for the next.
 
 #![expect(clippy::print_stdout, reason = "a table for people is what this is for")]
 
+mod database;
+mod fresh;
 mod load;
+mod peers;
+mod report;
+mod seed;
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use client::Client;
-use futures_util::{StreamExt, stream};
-use proto::{Codec, Composed, customer::v1::*, r#type::v1::Consistency};
+use client::{Client, request_id};
+use proto::{customer::v1::*, loyalty::v1::AccruePointsRequest, order_history::v1::*};
 use rand::{RngExt, rngs::StdRng};
-use serde_json::json;
-use tests::{Fixture, Processes};
-use tokio::net::TcpListener;
-use tonic::{Request, Response, Status, server::Grpc, service::Routes, transport::Server};
+use tests::{Fixture, Processes, order};
 
-use crate::load::{Measured, Target, busy_seconds, measure};
+use crate::{
+    load::{Target, Workload, closed, open},
+    peers::Running,
+    report::Report,
+};
 
 /// So many calls are in flight.
 const IN_FLIGHT: usize = 128;
+const GET: &str = "/clientele.customer.v1.CustomerService/GetCustomer";
+const RECORD: &str = "/clientele.order_history.v1.OrderHistoryService/RecordOrder";
+const ACCRUE: &str = "/clientele.loyalty.v1.LoyaltyService/AccruePoints";
 
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [echo, bytes] = arguments.as_slice()
-        && echo == "echo"
-    {
-        return serve_echo(bytes.parse().unwrap()).await;
+    if peers::serve(&arguments).await {
+        return;
     }
-    let number = |i: usize, default: u64| arguments.get(i).map_or(default, |text| text.parse().unwrap());
-    let (customers, seconds, rounds) = (number(0, 10_000), Duration::from_secs(number(1, 5)), number(2, 5));
+    let mut numbers = arguments.iter().map(|text| text.parse::<u64>().unwrap());
+    let (seconds, rounds) = (numbers.next().unwrap_or(4), numbers.next().unwrap_or(5));
+    let sizes: Vec<u64> = numbers.collect();
+    let quick = rounds == 1;
 
-    let processes = Processes::start(&[]).await;
-    println!("creating {customers} customers with something in every service …");
-    let client = processes.client();
-    let ids = create(&client, customers as usize).await;
-    let sample = GetCustomerRequest { customer_id: ids[0].clone(), ..Default::default() };
-    let sample = client.customer().get_customer(sample).await.unwrap().into_inner();
-    let bytes = prost::Message::encoded_len(&sample);
-    println!("an answer has {bytes} bytes; {IN_FLIGHT} calls in flight, {seconds:?} a row, {rounds} rounds");
-    let (echo, mut echo_process) = start_echo(bytes);
-
-    let get = |consistent: bool| {
-        let ids = ids.clone();
-        move |rng: &mut StdRng| {
-            let customer_id = ids[rng.random_range(0..ids.len())].clone();
-            let consistency = consistent.then(|| Consistency { fully_consistent: true, ..Default::default() });
-            GetCustomerRequest { customer_id, consistency, ..Default::default() }
+    // Everything is on: a trace of each hundredth call and the metrics go to a collector.
+    let collector = Running::start(&["collector"]);
+    let processes = Processes::start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.clone()),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.01".to_owned()),
+        ("RUST_LOG", "warn".to_owned()),
+    ])
+    .await;
+    let template = Fixture::create(&processes.client()).await;
+    let bench = Bench::start(&processes, Duration::from_secs(seconds), rounds).await;
+    let mut report = Report::default();
+    let mut seeded = 0;
+    for size in sizes {
+        println!("{size} customers …");
+        seed::seed(&processes, &template, seeded, size).await;
+        seeded = size;
+        bench.reads(&mut report, size).await;
+        if !quick {
+            bench.writes(&mut report, size, &processes).await;
         }
-    };
-    let target = |url: &str| Target::new(url, &processes.token);
-    let uncached = second_gateway(&processes).await;
-    // What is hot or warm was read before.
-    measure(&target(&processes.url), get(false), seconds, IN_FLIGHT).await;
-    measure(&target(&uncached), get(false), seconds, IN_FLIGHT).await;
-    let mut rows: Vec<(&str, Vec<Measured>)> = vec![];
-    for _ in 0..rounds {
-        for (name, url, consistent) in
-            [("hot", &processes.url, false), ("warm", &uncached, false), ("cold", &processes.url, true)]
-        {
-            let bare = measure(&target(&echo), get(false), seconds, IN_FLIGHT).await;
-            let path = measure(&target(url), get(consistent), seconds, IN_FLIGHT).await;
-            row(&mut rows, "echo").push(bare.clone());
-            row(&mut rows, name).push(Measured { share: path.per_second / bare.per_second, ..path });
-        }
+        report.print();
     }
-    echo_process.kill().unwrap();
-    report(customers, &rows, processes.ids["gateway"]);
+    if !quick {
+        bench.fresh(&mut report, seeded, &processes).await;
+    }
+    bench.memory(&processes);
+    drop(bench);
     processes.stop();
 }
 
-fn row<'a>(rows: &'a mut Vec<(&'static str, Vec<Measured>)>, name: &'static str) -> &'a mut Vec<Measured> {
-    let place = rows.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-        rows.push((name, Vec::new()));
-        rows.len() - 1
-    });
-    &mut rows[place].1
+/// The servers that are measured, and how.
+struct Bench {
+    duration: Duration,
+    rounds: u64,
+    hot: Target,
+    warm: Target,
+    cold: Target,
+    echo: Target,
+    fan_out: Target,
+    queries: Target,
+    database_url: String,
+    redis_url: String,
+    _running: Vec<Running>,
 }
 
-/// Prints the table and leaves the same rows in `target/bench/report.json`.
-fn report(customers: u64, rows: &[(&str, Vec<Measured>)], gateway: u32) {
-    let status = fs::read_to_string(format!("/proc/{gateway}/status")).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let resident: f64 = resident.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0;
-    println!(
-        "{:<6} {:>9} {:>16} {:>8} {:>8} {:>13}",
-        "row", "calls/s", "share of echo", "p50 µs", "p99 µs", "CPU s / 10k"
-    );
-    let mut written = Vec::new();
-    for (name, rounds) in rows {
-        let mut rounds = rounds.clone();
-        rounds.sort_by(|a, b| a.share.total_cmp(&b.share));
-        let (low, median, high) = (&rounds[0], &rounds[rounds.len() / 2], &rounds[rounds.len() - 1]);
-        let share = match *name {
-            "echo" => String::new(),
-            _ => format!("{:.2} ({:.2}–{:.2})", median.share, low.share, high.share),
-        };
-        let Measured { per_second, p50, p99, cpu_per_10k, .. } = median;
-        println!("{name:<6} {per_second:>9.0} {share:>16} {p50:>8} {p99:>8} {cpu_per_10k:>13.2}");
-        written.push(json!({
-            "name": name, "customers": customers, "requests_per_second": per_second, "p50_us": p50, "p99_us": p99,
-            "cpu_seconds_per_10k": cpu_per_10k, "rss_mib": resident,
-            "share_of_echo": median.share, "share_low": low.share, "share_high": high.share,
-        }));
+impl Bench {
+    async fn start(processes: &Processes, duration: Duration, rounds: u64) -> Self {
+        let token = processes.token.as_str();
+        let warm = processes.gateway(&[("CLIENTELE_MEMORY_MIB", "0")]).await;
+        // A whole installation without Redis has no cache at all.
+        let (services, cold) = processes.without_redis().await;
+        let key = processes.plan.keys.internal_key_file().display().to_string();
+        let mut fan_out = vec!["naive_fan_out", key.as_str()];
+        fan_out.extend(services.iter().map(String::as_str));
+        let running = [
+            Running::start(&["echo", "1300"]),
+            Running::start(&fan_out),
+            Running::start(&["naive_queries", &processes.plan.database_url]),
+        ];
+        let peer = |i: usize| Target::new(&running[i].url, token, running[i].process);
+        Self {
+            duration,
+            rounds,
+            hot: Target::new(&processes.url, token, processes.ids["gateway"]),
+            warm: Target::new(&warm.0, token, warm.1),
+            cold: Target::new(&cold.0, token, cold.1),
+            echo: peer(0),
+            fan_out: peer(1),
+            queries: peer(2),
+            database_url: processes.plan.database_url.clone(),
+            redis_url: processes.plan.redis_url.clone().unwrap(),
+            _running: running.into(),
+        }
     }
-    println!("the gateway's resident memory: {resident:.0} MiB");
-    fs::create_dir_all("target/bench").unwrap();
-    fs::write("target/bench/report.json", serde_json::to_string_pretty(&written).unwrap()).unwrap();
-}
 
-async fn create(client: &Client, count: usize) -> Vec<String> {
-    let began = busy_seconds();
-    let fixtures = stream::iter(0..count).map(|_| async { Fixture::create(client).await.customer_id });
-    let ids = fixtures.buffer_unordered(32).collect().await;
-    println!("created with {:.0} CPU seconds", busy_seconds() - began);
-    ids
-}
+    /// Reads of random customers, each path beside the echo.
+    async fn reads(&self, report: &mut Report, size: u64) {
+        let of = |size: u64| {
+            Workload::new(GET, move |rng: &mut StdRng| {
+                let customer_id = seed::id(rng.random_range(1..=size)).to_string();
+                GetCustomerRequest { customer_id, ..Default::default() }
+            })
+        };
+        let get = of(size);
+        // What is hot fits into memory and was read; what is warm was read into Redis.
+        let hot = of(size.min(10_000));
+        let half = self.duration / 2;
+        closed(&self.warm, &get, self.duration * 3, IN_FLIGHT).await;
+        for round in 0..self.rounds {
+            closed(&self.hot, &hot, half, IN_FLIGHT).await;
+            let paths =
+                [("hot", &self.hot, &hot), ("warm", &self.warm, &get), ("cold", &self.cold, &get)];
+            let naive = [("naive_fan_out", &self.fan_out, &get), ("naive_queries", &self.queries, &get)];
+            for (name, target, work) in paths.into_iter().chain(naive) {
+                let echo = closed(&self.echo, &get, self.duration, IN_FLIGHT).await;
+                let path = closed(target, work, self.duration, IN_FLIGHT).await;
+                report.add("echo", "", size, echo.clone());
+                report.add(name, "echo", size, path.of(&echo));
+            }
+            report.add("redis_mget", "", size, database::redis_mget(&self.redis_url, size, self.duration).await);
+            report.add("pgbench_read", "", size, database::pgbench_read(&self.database_url, size, self.duration));
+            if round + 1 == self.rounds {
+                let rate = report.median("hot", size) / 2.0;
+                report.add("hot_open", "", size, open(&self.hot, &hot, self.duration, rate).await);
+            }
+        }
+    }
 
-/// A gateway before the same services whose memory takes nothing, so that all comes from Redis.
-async fn second_gateway(processes: &Processes) -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    processes.gateway(address, &[("CLIENTELE_MEMORY_MIB", "0")]).await
-}
-
-/// This program once more, as a server that does nothing but answer.
-fn start_echo(bytes: usize) -> (String, std::process::Child) {
-    use std::io::BufRead;
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["echo", &bytes.to_string()])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut url = String::new();
-    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    (url.trim().to_owned(), child)
-}
-
-async fn serve_echo(bytes: usize) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    println!("http://{}", listener.local_addr().unwrap());
-    // A customer of so many bytes, as the field of the reply.
-    let mut reply = Vec::new();
-    prost::encoding::bytes::encode(1, &vec![0_u8; bytes.saturating_sub(3)], &mut reply);
-    let reply = Composed(reply.into());
-    let echo = axum::routing::any(async move |request: axum::extract::Request| {
-        let call = tower::service_fn(move |_: Request<GetCustomerRequest>| {
-            let reply = reply.clone();
-            async move { Ok::<_, Status>(Response::new(reply)) }
+    /// Writes, beside the same statements by pgbench.
+    async fn writes(&self, report: &mut Report, size: u64, processes: &Processes) {
+        let record = Workload::new(RECORD, move |rng: &mut StdRng| {
+            let customer = seed::id(rng.random_range(1..=size)).to_string();
+            RecordOrderRequest { order: Some(order(&customer, &request_id())) }
         });
-        Grpc::new(Codec::default()).unary(call, request).await
-    });
-    let mut routes = Routes::default();
-    let router = std::mem::take(routes.axum_router_mut());
-    *routes.axum_router_mut() = router.route(load::PATH, echo);
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder().add_routes(routes).serve_with_incoming(incoming).await.unwrap();
+        let members = database::members(&self.database_url, size.min(100_000)).await;
+        let accrue = Workload::new(ACCRUE, move |rng: &mut StdRng| AccruePointsRequest {
+            request_id: request_id(),
+            member_id: members[rng.random_range(0..members.len())].clone(),
+            points: 1,
+            cause: "bench".into(),
+        });
+        let owner = |name: &str| self.hot.behind(processes.ids[name]);
+        for _ in 0..self.rounds {
+            let peer = database::pgbench_write(&self.database_url, size, self.duration);
+            let path = closed(&owner("order-history"), &record, self.duration, IN_FLIGHT).await;
+            report.add("pgbench_write", "", size, peer.clone());
+            report.add("record_order", "pgbench_write", size, path.of(&peer));
+            let path = closed(&owner("loyalty"), &accrue, self.duration, IN_FLIGHT).await;
+            report.add("accrue_points", "pgbench_write", size, path.of(&peer));
+        }
+    }
+
+    /// How long changes take.
+    async fn fresh(&self, report: &mut Report, size: u64, processes: &Processes) {
+        let client = processes.client();
+        for (name, per_second) in [("watch_idle", 10.0), ("watch_busy", 1000.0)] {
+            report.latency(name, size, &fresh::watch(&client, size, per_second, self.duration * 2).await);
+        }
+        let other = processes.gateway(&[]).await;
+        let gateways = [client, Client::new(&other.0, &processes.token, "service").unwrap()];
+        report.latency("invalidation", size, &fresh::invalidation(&gateways, 500).await);
+        report.print();
+    }
+
+    fn memory(&self, processes: &Processes) {
+        let resident = processes.ids.iter().map(|(name, id)| format!("{name} {:.0}", load::resident(*id)));
+        println!("resident memory, MiB: {}", resident.collect::<Vec<_>>().join(", "));
+    }
 }

@@ -125,6 +125,17 @@ pub fn binary(name: &str) -> std::path::PathBuf {
     path
 }
 
+/// Waits until a server says of each of these services that it serves.
+async fn ready(url: &str, services: &[&str]) {
+    let mut health = tonic_health::pb::health_client::HealthClient::new(client::channel(url).unwrap());
+    for service in services {
+        let asked = tonic_health::pb::HealthCheckRequest { service: (*service).to_owned() };
+        while !health.check(asked.clone()).await.is_ok_and(|answer| answer.into_inner().status == 1) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+}
+
 /// `clientele up --processes`: seven processes on a database of their own.
 pub struct Processes {
     /// The gateway.
@@ -188,23 +199,46 @@ impl Processes {
         Client::new(&self.url, &self.token, "service").unwrap()
     }
 
-    /// One more gateway before the same services, with another environment. Answers its URL.
-    pub async fn gateway(&self, address: SocketAddr, environment: &[(&str, &str)]) -> String {
-        let own = std::fs::read(format!("/proc/{}/environ", self.ids["gateway"])).unwrap();
+    /// One more gateway before the same services, with another environment. Answers its URL and process.
+    pub async fn gateway(&self, environment: &[(&str, &str)]) -> (String, u32) {
+        let (url, process) = self.one_more("gateway", environment);
+        ready(&url, &gateway::services()).await;
+        (url, process)
+    }
+
+    /// Six more services and a gateway before them, on the same database, that know no Redis. Answers the
+    /// services' URLs, and the gateway's URL and process.
+    pub async fn without_redis(&self) -> (Vec<String>, (String, u32)) {
+        let no_redis = [("CLIENTELE_REDIS_URL", ""), ("CLIENTELE_CACHE_KEY_FILE", "")];
+        let urls: Vec<String> = SERVICES.map(|service| self.one_more(service, &no_redis).0).into();
+        let variables = SERVICES.map(|service| format!("CLIENTELE_{}_URL", service.replace('-', "_").to_uppercase()));
+        let own = variables.iter().zip(&urls).map(|(variable, url)| (variable.as_str(), url.as_str()));
+        let environment: Vec<_> = no_redis.into_iter().chain(own).collect();
+        let gateway = self.gateway(&environment).await;
+        (urls, gateway)
+    }
+
+    /// One more process of a service, with what the first one has in its environment and some other values;
+    /// an empty one takes a variable away.
+    fn one_more(&self, service: &str, environment: &[(&str, &str)]) -> (String, u32) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let own = std::fs::read(format!("/proc/{}/environ", self.ids[service])).unwrap();
         let own = String::from_utf8(own).unwrap();
         let own = own.split('\0').filter_map(|variable| variable.split_once('='));
-        let mut gateway = std::process::Command::new(binary("gateway"));
-        gateway.env_clear().envs(own).env("CLIENTELE_LISTEN", address.to_string());
-        self.more.lock().unwrap().push(gateway.envs(environment.iter().copied()).spawn().unwrap());
-        let url = format!("http://{address}");
-        let mut health = tonic_health::pb::health_client::HealthClient::new(client::channel(&url).unwrap());
-        for service in gateway::services() {
-            let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
-            while !health.check(asked.clone()).await.is_ok_and(|answer| answer.into_inner().status == 1) {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
+        let mut process = std::process::Command::new(binary(service));
+        process.env_clear().envs(own).env("CLIENTELE_LISTEN", address.to_string());
+        for (variable, value) in environment {
+            match *value {
+                "" => process.env_remove(variable),
+                value => process.env(variable, value),
+            };
         }
-        url
+        let process = process.spawn().unwrap();
+        let id = process.id();
+        self.more.lock().unwrap().push(process);
+        (format!("http://{address}"), id)
     }
 
     /// Sends a signal to a process.
