@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 CACHE := target/tools
 PYTHON := $(CACHE)/python/bin/python
 
-.PHONY: run test lint tools servers clients k8s-check sqlx bench clean
+.PHONY: run test soak lint tools servers clients k8s-check sqlx bench clean
 
 ## Starts everything with sample data, shows a customer, and stays until Ctrl-C.
 run: servers
@@ -17,6 +17,14 @@ run: servers
 test: servers clients
 	cargo build --workspace
 	tests/run.sh
+
+## The long forms of the tests that run for as long as one lets them, and the cache without each of its safeguards.
+soak: servers clients
+	cargo build --workspace
+	seed=$$RANDOM; echo "seed $$seed"; CLIENTELE_SOAK_SEED=$$seed CLIENTELE_SOAK_CHANGES=1000000 \
+	CLIENTELE_SOAK_READS=1000000 CLIENTELE_SOAK_CANCELLATIONS=10000 tests/run.sh --profile soak \
+	-E 'test(whatever_happens_to_redis) + test(readers_that_are_cut_off) + test(callers_that_go_away)'
+	tests/mutations.sh
 
 ## fmt, clippy, tidy, buf, deny.
 lint: servers tools

@@ -55,7 +55,7 @@ pub async fn redis_mget(url: &str, size: u64, duration: Duration) -> Measured {
 
 /// The six statements of one customer.
 pub fn pgbench_read(url: &str, size: u64, duration: Duration) -> Measured {
-    let id = "('00000000-0000-7000-8000-' || lpad(to_hex(:n), 12, '0'))::uuid";
+    let id = "('00000000-0000-7000-8000-' || lpad(to_hex(:n::bigint), 12, '0'))::uuid";
     let queries = include_str!("queries.sql").replace(":id", id);
     pgbench(url, &format!("\\set n random(1, :customers)\n{queries}"), size, duration)
 }

@@ -27,10 +27,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    pub fn new<T: Message>(
-        path: &'static str,
-        request: impl Fn(&mut StdRng) -> T + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new<T: Message>(path: &'static str, request: impl Fn(&mut StdRng) -> T + Send + Sync + 'static) -> Self {
         Self { path, request: Arc::new(move |rng| request(rng).encode_to_vec().into()) }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `bench [SECONDS] [ROUNDS] [CUSTOMERS …]`: at each number of customers, each round runs a peer, a path, the
 //! peer, the next path, …, and a path's share is taken of the peer before it. Several numbers show how cost
-//! grows. They ascend, since the customers of one are there for the next.
+//! grows. `ROW=cold` in the environment runs that path alone, for a profiler. They ascend, since the customers of one are there for the next.
 
 #![expect(clippy::print_stdout, reason = "a table for people is what this is for")]
 
@@ -135,14 +135,18 @@ impl Bench {
         closed(&self.warm, &get, self.duration * 3, IN_FLIGHT).await;
         for round in 0..self.rounds {
             closed(&self.hot, &hot, half, IN_FLIGHT).await;
-            let paths =
-                [("hot", &self.hot, &hot), ("warm", &self.warm, &get), ("cold", &self.cold, &get)];
+            let paths = [("hot", &self.hot, &hot), ("warm", &self.warm, &get), ("cold", &self.cold, &get)];
             let naive = [("naive_fan_out", &self.fan_out, &get), ("naive_queries", &self.queries, &get)];
-            for (name, target, work) in paths.into_iter().chain(naive) {
+            let only = std::env::var("ROW").ok();
+            let chosen = |(name, ..): &(&str, &Target, &Workload)| only.as_ref().is_none_or(|only| only == name);
+            for (name, target, work) in paths.into_iter().chain(naive).filter(chosen) {
                 let echo = closed(&self.echo, &get, self.duration, IN_FLIGHT).await;
                 let path = closed(target, work, self.duration, IN_FLIGHT).await;
                 report.add("echo", "", size, echo.clone());
                 report.add(name, "echo", size, path.of(&echo));
+            }
+            if only.is_some() {
+                continue;
             }
             report.add("redis_mget", "", size, database::redis_mget(&self.redis_url, size, self.duration).await);
             report.add("pgbench_read", "", size, database::pgbench_read(&self.database_url, size, self.duration));

@@ -147,10 +147,7 @@ impl tower::Service<HttpRequest> for Customers {
     }
 }
 
-async fn get(
-    peers: Arc<Peers>,
-    request: Request<GetCustomerRequest>,
-) -> Result<Response<GetCustomerResponse>, Status> {
+async fn get(peers: Arc<Peers>, request: Request<GetCustomerRequest>) -> Result<Response<GetCustomerResponse>, Status> {
     let id = request.into_inner().customer_id;
     let customer = match &*peers {
         Peers::FanOut(peers) => fan_out(peers, id).await?,
@@ -190,9 +187,8 @@ async fn fan_out(peers: &[Peer], id: String) -> Result<Customer, Status> {
 /// is in this peer's favour.
 async fn six_queries(pool: &PgPool, queries: &[String], id: String) -> Result<Customer, Status> {
     let customer_id: uuid::Uuid = id.parse().map_err(|_| Status::invalid_argument("not a UUID"))?;
-    let asked = queries.iter().map(|query| {
-        sqlx::query(AssertSqlSafe(query.as_str())).bind(customer_id).fetch_all(pool)
-    });
+    let asked =
+        queries.iter().map(|query| sqlx::query(AssertSqlSafe(query.as_str())).bind(customer_id).fetch_all(pool));
     let found = try_join_all(asked).await.map_err(|_| Status::internal("a query failed"))?;
     let states = (1..).zip(found).map(|(section, rows)| {
         let version = rows.first().map_or(0, |row| row.get("version"));

@@ -109,6 +109,16 @@ impl Installation {
     }
 }
 
+/// How much of something a long test does: a little, unless `CLIENTELE_SOAK_…` asks for more.
+pub fn soak(what: &str, little: u64) -> u64 {
+    env::var(format!("CLIENTELE_SOAK_{what}")).map_or(little, |number| number.parse().expect("a number"))
+}
+
+/// Where the chance of long tests begins.
+pub fn seed() -> u64 {
+    soak("SEED", 7)
+}
+
 /// The reason in a failure.
 pub fn reason(status: &tonic::Status) -> String {
     error::reason_of(status).unwrap_or_else(|| format!("{:?} without a reason: {}", status.code(), status.message()))

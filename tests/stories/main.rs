@@ -6,6 +6,7 @@ mod a_service_sees_its_own_schema_alone;
 mod a_trace_crosses_every_process;
 mod bad_input_is_refused_clearly;
 mod callers_are_known;
+mod callers_go_away;
 mod clients_in_other_languages;
 mod every_write_is_safe_to_repeat;
 mod faults_of_the_libraries_stay_cured;

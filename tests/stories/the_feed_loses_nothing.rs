@@ -20,13 +20,13 @@ use uuid::Uuid;
 const WRITERS: usize = 16;
 const CUSTOMERS: usize = 300;
 
-/// So many changes, unless the environment asks for more.
+/// So many changes.
 fn changes_wanted() -> usize {
-    std::env::var("CLIENTELE_SOAK_CHANGES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+    tests::soak("CHANGES", 20_000) as usize
 }
 
 fn rng(seed: u8) -> StdRng {
-    StdRng::seed_from_u64(seed.into())
+    StdRng::seed_from_u64(tests::seed() + u64::from(seed))
 }
 
 /// What a reader got, in the order in which it got it.

@@ -49,20 +49,27 @@ where
         Self(sender)
     }
 
-    /// Asks for one item. A batch that took too long is not this caller's fault, so it is asked for
+    /// Asks for one item, and waits for it later. A batch that took too long is not this caller's fault, so it is asked for
     /// once more; the caller's own deadline ends it.
-    pub async fn get(&self, key: K) -> Result<V, Failure> {
-        match self.ask(key.clone()).await {
-            Err(failure) if failure.reason() == reason::DEADLINE_EXCEEDED => self.ask(key).await,
-            answer => answer,
+    pub fn get(&self, key: K) -> impl Future<Output = Result<V, Failure>> {
+        let asked = self.ask(key.clone());
+        async move {
+            match asked.await {
+                Err(failure) if failure.reason() == reason::DEADLINE_EXCEEDED => self.ask(key).await,
+                answer => answer,
+            }
         }
     }
 
-    async fn ask(&self, key: K) -> Result<V, Failure> {
+    /// The item is in the queue when this returns.
+    fn ask(&self, key: K) -> impl Future<Output = Result<V, Failure>> + use<K, V> {
         let (sender, answer) = oneshot::channel();
-        // Both fail only when the process ends.
-        self.0.send((key, Span::current(), sender)).map_err(|_| reason::SERVICE_UNAVAILABLE)?;
-        answer.await.map_err(|_| reason::SERVICE_UNAVAILABLE)?
+        let sent = self.0.send((key, Span::current(), sender));
+        async move {
+            // Both fail only when the process ends.
+            sent.map_err(|_| reason::SERVICE_UNAVAILABLE)?;
+            answer.await.map_err(|_| reason::SERVICE_UNAVAILABLE)?
+        }
     }
 }
 

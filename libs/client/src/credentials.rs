@@ -38,12 +38,18 @@ impl Interceptor for Credentials {
     }
 }
 
-/// Writes the current span's context as W3C `traceparent`.
-pub(crate) fn inject_trace(metadata: &mut MetadataMap) {
-    let context = tracing::Span::current().context();
+/// Writes the current span's context as W3C `traceparent`; nothing without a span, so that whoever is called
+/// decides. Answers whether there was one.
+pub(crate) fn inject_trace(metadata: &mut MetadataMap) -> bool {
+    let span = tracing::Span::current();
+    if span.is_none() {
+        return false;
+    }
+    let context = span.context();
     opentelemetry::global::get_text_map_propagator(|propagator| {
         propagator.inject_context(&context, &mut Carrier(metadata));
     });
+    true
 }
 
 struct Carrier<'a>(&'a mut MetadataMap);

@@ -54,6 +54,8 @@ struct Shared {
     gate: Gate,
     room: Semaphore,
     durations: Histogram<f64>,
+    /// The share of calls that are traced.
+    traced: f64,
 }
 
 /// Puts the stack around a service.
@@ -62,7 +64,8 @@ pub(crate) struct Stack(Arc<Shared>);
 
 impl Stack {
     pub(crate) fn new(gate: Gate) -> Self {
-        Self(Arc::new(Shared { gate, room: Semaphore::new(MAX_IN_FLIGHT), durations: trace::durations() }))
+        let (durations, traced) = (trace::durations(), trace::share());
+        Self(Arc::new(Shared { gate, room: Semaphore::new(MAX_IN_FLIGHT), durations, traced }))
     }
 }
 
@@ -108,7 +111,7 @@ impl Shared {
     {
         let (began, id) = (Instant::now(), request_id(request.headers()));
         let method: Arc<str> = request.uri().path().trim_start_matches('/').into();
-        let span = trace::span(&method, request.headers());
+        let span = trace::span(self.traced, &method, request.headers());
         let guarded = AssertUnwindSafe(self.guard(inner, request, &span)).catch_unwind();
         let guarded = if span.is_none() { guarded.await } else { guarded.instrument(span.clone()).await };
         let mut response = guarded.unwrap_or_else(|_| {

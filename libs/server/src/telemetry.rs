@@ -3,7 +3,10 @@ use std::time::Duration;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
-    Resource, metrics::SdkMeterProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
+    Resource,
+    metrics::SdkMeterProvider,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
 };
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -80,7 +83,9 @@ fn resource(service: &'static str) -> Resource {
 
 fn traces(service: &'static str) -> anyhow::Result<SdkTracerProvider> {
     let exporter = SpanExporter::builder().with_tonic().build()?;
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(service)).build())
+    // Which calls are traced was decided before there was a span.
+    let builder = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).with_batch_exporter(exporter);
+    Ok(builder.with_resource(resource(service)).build())
 }
 
 fn metrics(service: &'static str) -> anyhow::Result<SdkMeterProvider> {

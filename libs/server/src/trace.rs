@@ -17,8 +17,32 @@ pub(crate) fn durations() -> Histogram<f64> {
         .build()
 }
 
-/// The span of a call, within the caller's trace if there is one.
-pub(crate) fn span(method: &str, headers: &HeaderMap) -> Span {
+/// The share of calls that are traced when the caller has not decided: what OpenTelemetry's own variables
+/// say, and none where nothing is exported.
+pub(crate) fn share() -> f64 {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    if variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_empty() {
+        return 0.0;
+    }
+    match variable("OTEL_TRACES_SAMPLER").as_str() {
+        "always_off" | "parentbased_always_off" => 0.0,
+        "traceidratio" | "parentbased_traceidratio" => variable("OTEL_TRACES_SAMPLER_ARG").parse().unwrap_or(1.0),
+        _ => 1.0,
+    }
+}
+
+/// The span of a call, within the caller's trace if there is one; none for a call that is not traced. That
+/// is decided here and not by the exporter, since a span that nobody will see costs as much as one that is
+/// seen.
+pub(crate) fn span(share: f64, method: &str, headers: &HeaderMap) -> Span {
+    let traced = match headers.get("traceparent") {
+        // The last bit of the last field, which is hexadecimal, says whether the caller's trace is kept.
+        Some(parent) => share > 0.0 && parent.as_bytes().last().is_some_and(|digit| digit % 2 == 1),
+        None => share > 0.0 && random() < share,
+    };
+    if !traced {
+        return Span::none();
+    }
     let span = tracing::info_span!(
         "rpc",
         otel.name = method,
@@ -29,15 +53,19 @@ pub(crate) fn span(method: &str, headers: &HeaderMap) -> Span {
         rpc.response.status_code = field::Empty,
         error.type = field::Empty,
     );
-    if span.is_none() {
-        return span;
-    }
     let parent = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(headers)));
     if parent.span().span_context().is_valid() {
         // Fails only when no exporter is set up.
         let _ = span.set_parent(parent);
     }
     span
+}
+
+/// Between 0 and 1.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 /// Tells how a call ended.
@@ -72,10 +100,10 @@ pub(crate) fn record(
 
 /// The span as W3C `traceparent`; empty without a trace.
 pub(crate) fn parent_of(span: &Span) -> Arc<str> {
-    let context = span.context();
-    if span.is_none() || !context.span().span_context().is_valid() {
+    if span.is_none() {
         return Arc::default();
     }
+    let context = span.context();
     let mut carrier = std::collections::HashMap::new();
     opentelemetry::global::get_text_map_propagator(|p| p.inject_context(&context, &mut carrier));
     carrier.remove("traceparent").unwrap_or_default().into()

@@ -194,6 +194,10 @@ impl Db {
 /// Runs one statement under a span that names it in OpenTelemetry's words. The summary is a verb
 /// and a table, such as `select profile.profiles`.
 pub async fn sql<T>(summary: &'static str, query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+    // Outside of a call that is traced there is nothing to add to.
+    if tracing::Span::current().is_none() {
+        return Ok(query.await?);
+    }
     let span = tracing::info_span!(
         "sql",
         otel.name = summary,

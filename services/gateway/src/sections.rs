@@ -14,12 +14,12 @@ use access::{Call, Caller, Purpose};
 use cache::{Batcher, Entry, Event, Held, Life, Mark, Memory, Shared, Token, Want};
 use chrono::{DateTime, Utc};
 use error::Failure;
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use proto::{
     customer::v1::{SectionName, SectionSource},
     section::v1::{BatchGetSectionsRequest, Section},
     r#type::v1::Consistency,
 };
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use crate::{
@@ -121,13 +121,7 @@ impl Sections {
     }
 
     /// What memory holds of a customer, if it holds all sections and each is good.
-    pub fn whole(
-        &self,
-        customer: Uuid,
-        demands: &Demands,
-        now: Instant,
-        time: DateTime<Utc>,
-    ) -> Option<Arc<Held>> {
+    pub fn whole(&self, customer: Uuid, demands: &Demands, now: Instant, time: DateTime<Utc>) -> Option<Arc<Held>> {
         let held = self.memory.get(customer)?;
         let counts = |lane: &Lane| lane.held(&held, customer, demands, now, time).is_some();
         self.lanes.iter().all(counts).then_some(held)
@@ -160,9 +154,7 @@ impl Sections {
         if misses.is_empty() {
             return parts;
         }
-        let fetch = self.fetch(misses, demands, &mut parts);
-        // What did not come back in time stays as it was.
-        let _ = tokio::time::timeout(time_left(call), fetch).await;
+        self.fetch(misses, demands, Instant::now() + time_left(call), &mut parts).await;
         for ((customer, mark), parts) in customers.iter().zip(marks).zip(&parts) {
             let fetched = lanes.iter().zip(parts).filter_map(|(lane, part)| match part {
                 Ok((entry, source)) if *source != SectionSource::Memory => Some((lane.number(), entry.clone())),
@@ -173,37 +165,34 @@ impl Sections {
         parts
     }
 
-    /// Fetches what was not in memory.
-    async fn fetch(&self, misses: Vec<Miss<'_>>, demands: &Demands, parts: &mut [Vec<Part>]) {
-        let mut left = Vec::with_capacity(misses.len());
-        for (miss, entry) in self.find(misses, demands).await {
+    /// Fetches what was not in memory. What is not there by the deadline stays as it was.
+    async fn fetch(&self, misses: Vec<Miss<'_>>, demands: &Demands, deadline: Instant, parts: &mut [Vec<Part>]) {
+        let Ok(found) = timeout_at(deadline.into(), self.find(&misses, demands)).await else { return };
+        let mut loads = Vec::new();
+        for (miss, entry) in misses.into_iter().zip(found) {
             match entry {
                 Some(entry) => parts[miss.place.0][miss.place.1] = Ok((entry, SectionSource::Cache)),
-                None => left.push(miss),
+                None => loads.push((miss.place, miss.lane, miss.customer, miss.lane.loads.get(miss.customer))),
             }
         }
-        let loads = left.into_iter().map(|miss| async move {
-            let loaded = miss.lane.loads.get(miss.customer).await;
-            (miss, loaded)
-        });
-        let mut loads: FuturesUnordered<_> = loads.collect();
-        while let Some((miss, loaded)) = loads.next().await {
-            let part = match loaded {
+        // All are under way; one that is late does not hide another that is there.
+        for ((i, j), lane, customer, load) in loads {
+            let Ok(loaded) = timeout_at(deadline.into(), load).await else { continue };
+            parts[i][j] = match loaded {
                 Err(failure) => Err(failure.reason().name.into()),
                 Ok(entry) if !entry.section.failure.is_empty() => Err(entry.section.failure.clone().into()),
-                Ok(entry) if !demands.are_met(miss.lane.name, miss.customer, &entry) => {
+                Ok(entry) if !demands.are_met(lane.name, customer, &entry) => {
                     Err(reason::CONSISTENCY_TOKEN_EXPIRED.name.into())
                 }
                 Ok(entry) => Ok((entry, SectionSource::Database)),
             };
-            parts[miss.place.0][miss.place.1] = part;
         }
     }
 
     /// Looks into Redis, unless the caller wants it from the database.
-    async fn find<'a>(&self, misses: Vec<Miss<'a>>, demands: &Demands) -> Vec<(Miss<'a>, Option<Arc<Entry>>)> {
+    async fn find(&self, misses: &[Miss<'_>], demands: &Demands) -> Vec<Option<Arc<Entry>>> {
         let Some(found) = self.found.as_ref().filter(|_| !demands.fully_consistent) else {
-            return misses.into_iter().map(|miss| (miss, None)).collect();
+            return vec![None; misses.len()];
         };
         let want =
             |miss: &Miss| Some(Want { service: miss.lane.name, life: miss.lane.life()?, customer: miss.customer });
@@ -211,14 +200,12 @@ impl Sections {
         let read = Instant::now();
         let sections = found.get(wants.iter().flatten().copied().collect()).await.unwrap_or_default();
         let mut sections = sections.into_iter();
-        let entry = |(miss, want): (Miss<'a>, Option<Want>)| {
-            let entry = want.and_then(|want| {
-                let entry = Arc::new(Entry { section: sections.next()??, life: want.life, read });
-                miss.lane.counts(miss.customer, &entry, demands).then_some(entry)
-            });
-            (miss, entry)
+        let entry = |(miss, want): (&Miss, Option<Want>)| {
+            let want = want?;
+            let entry = Arc::new(Entry { section: sections.next()??, life: want.life, read });
+            miss.lane.counts(miss.customer, &entry, demands).then_some(entry)
         };
-        misses.into_iter().zip(wants).map(entry).collect()
+        misses.iter().zip(wants).map(entry).collect()
     }
 }
 
@@ -262,11 +249,7 @@ impl Lane {
 }
 
 /// One call for many customers. It is nobody's own, so it goes out in the gateway's name.
-async fn load(
-    owner: &Owner,
-    life: &Known,
-    customers: &[Uuid],
-) -> Result<Vec<Result<Arc<Entry>, Failure>>, Failure> {
+async fn load(owner: &Owner, life: &Known, customers: &[Uuid]) -> Result<Vec<Result<Arc<Entry>, Failure>>, Failure> {
     let message = BatchGetSectionsRequest {
         customer_ids: customers.iter().map(Uuid::to_string).collect(),
         consistency: None,

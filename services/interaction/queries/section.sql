@@ -2,12 +2,12 @@
 select
     c.customer_id,
     c.version,
-    (select coalesce(jsonb_agg(to_jsonb(o) order by o.case_id), '[]') from (
+    (select coalesce(json_agg(to_json(o) order by o.case_id), '[]') from (
         select case_id, customer_id, kind, severity, owner_id, encode(sealed, 'base64') as sealed, opened_at, closed_at
         from interaction.cases where customer_id = c.customer_id and closed_at is null
         order by case_id limit 10
     ) o) as "cases!: Json<Vec<case::Row>>",
-    (select coalesce(jsonb_agg(to_jsonb(i) order by i.occurred_at desc, i.interaction_id desc), '[]') from (
+    (select coalesce(json_agg(to_json(i) order by i.occurred_at desc, i.interaction_id desc), '[]') from (
         select interaction_id, customer_id, occurred_at, received_at, channel, direction, topic, agent_id,
                duration_ms, outcome, satisfaction
         from interaction.interactions where customer_id = c.customer_id

@@ -77,9 +77,9 @@ impl Store {
             r#"
             select
                 c.customer_id, c.version,
-                (select coalesce(jsonb_agg(to_jsonb(m) order by m.enrolled_at, m.member_id), '[]') from (
+                (select coalesce(json_agg(to_json(m) order by m.enrolled_at, m.member_id), '[]') from (
                     select m.member_id, m.customer_id, m.programme_id, m.member_number, m.enrolled_at,
-                        (select coalesce(jsonb_agg(jsonb_build_object(
+                        (select coalesce(json_agg(json_build_object(
                             'lot_id', l.lot_id, 'remaining', l.remaining, 'expires_at', l.expires_at)), '[]')
                          from loyalty.lots l where l.member_id = m.member_id and l.remaining > 0) as lots
                     from loyalty.members m where m.customer_id = c.customer_id

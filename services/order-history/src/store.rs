@@ -85,11 +85,11 @@ impl Store {
             r#"
             select
                 c.customer_id, c.version,
-                (select coalesce(jsonb_agg(to_jsonb(s) order by s.currency), '[]') from (
+                (select coalesce(json_agg(to_json(s) order by s.currency), '[]') from (
                     select currency, order_count, gross_minor, refunded_minor, first_placed_at, last_placed_at
                     from order_history.order_summaries where customer_id = c.customer_id order by currency limit 20
                 ) s) as "summaries!: Json<Vec<SummaryJson>>",
-                (select coalesce(jsonb_agg(to_jsonb(o) order by o.placed_at desc, o.order_id desc), '[]') from (
+                (select coalesce(json_agg(to_json(o) order by o.placed_at desc, o.order_id desc), '[]') from (
                     select order_id, customer_id, source, number, revision, placed_at, channel, store_id, state,
                            currency, discount_minor, shipping_minor, tax_minor, total_minor, refunded_minor, source_revision,
                            delivery_method, delivery_carrier, delivery_state, created_at, updated_at
