@@ -29,6 +29,8 @@ use crate::{
 
 /// So many calls are in flight.
 const IN_FLIGHT: usize = 128;
+/// So many customers are hot.
+const HOT: u64 = 1000;
 const GET: &str = "/clientele.customer.v1.CustomerService/GetCustomer";
 const RECORD: &str = "/clientele.order_history.v1.OrderHistoryService/RecordOrder";
 const ACCRUE: &str = "/clientele.loyalty.v1.LoyaltyService/AccruePoints";
@@ -129,8 +131,8 @@ impl Bench {
             })
         };
         let get = of(size);
-        // What is hot fits into memory and was read; what is warm was read into Redis.
-        let hot = of(size.min(10_000));
+        // What is hot is read again before its ten seconds in memory are over; what is warm was read into Redis.
+        let hot = of(size.min(HOT));
         let half = self.duration / 2;
         closed(&self.warm, &get, self.duration * 3, IN_FLIGHT).await;
         for round in 0..self.rounds {

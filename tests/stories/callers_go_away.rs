@@ -17,7 +17,7 @@ async fn callers_that_go_away_leave_no_connection_behind() {
     let call = |i: u64| {
         let (client, fixture) = (client.clone(), &fixtures[i as usize % fixtures.len()]);
         async move {
-            if i % 2 == 0 {
+            if i.is_multiple_of(2) {
                 accrue(&client, &fixture.member_id).await;
                 return;
             }

@@ -383,7 +383,7 @@ async fn whatever_happens_to_redis_no_read_is_staler_than_it_may_be() {
     assert!(reads.load(Ordering::Relaxed) >= reads_wanted());
     let at = |share: f64| stale.get((stale.len() as f64 * share) as usize).copied().unwrap_or_default();
     let worst = stale.last().copied().unwrap_or_default();
-    println!(
+    eprintln!(
         "{} of {} reads were stale, by {:?} at the median, {:?} at 0.99 and {worst:?} at most; seed {seed}",
         stale.len(),
         reads_wanted(),

@@ -98,12 +98,12 @@ fn each_crate_of_the_stack_does_its_job() {
         ("libs/proto/src/codec.rs", "prost::Message"),
         ("libs/store/src/transaction.rs", "tokio::spawn"),
         ("libs/store/src/anchor.rs", "sqlx::query!"),
-        ("libs/server/src/layers.rs", "tower::ServiceBuilder"),
-        ("libs/server/src/layers.rs", "opentelemetry::metrics"),
+        ("libs/server/src/layers.rs", "impl<S> Layer<S>"),
+        ("libs/server/src/trace.rs", "opentelemetry::metrics"),
         ("libs/server/src/telemetry.rs", "tracing_opentelemetry::layer"),
         ("libs/client/src/credentials.rs", "OpenTelemetrySpanExt"),
     ] {
-        let text = read(path).replace("use opentelemetry::{KeyValue, metrics", "opentelemetry::metrics");
+        let text = read(path).replace("use opentelemetry::{KeyValue, Value, metrics", "opentelemetry::metrics");
         assert!(text.contains(job), "If you are here because {job} left {path}: name its new place");
     }
     let mut offline = 0;

@@ -1,7 +1,7 @@
 //! The one layer stack, written as one service, so that a call allocates once for all of it. It passes
 //! from top to bottom:
 //!
-//! 1. request id: before anything may fail, so that every answer carries it;
+//! 1. request id: before anything may fail, so that every failure carries one;
 //! 2. trace and metrics: outside panics and refusals, so that they are counted;
 //! 3. reason: outside everything that can refuse, so that no failure leaves without its reason;
 //! 4. panic: inside the trace, so that a panic is a failure with a span;
@@ -109,7 +109,7 @@ impl Shared {
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
-        let (began, id) = (Instant::now(), request_id(request.headers()));
+        let (began, id) = (Instant::now(), request.headers().get(REQUEST_ID).cloned());
         let method: Arc<str> = request.uri().path().trim_start_matches('/').into();
         let span = trace::span(self.traced, &method, request.headers());
         let guarded = AssertUnwindSafe(self.guard(inner, request, &span)).catch_unwind();
@@ -124,7 +124,9 @@ impl Shared {
             response = refusal(reason);
         }
         trace::record(&self.durations, &span, method, status.as_ref(), began.elapsed());
-        response.headers_mut().insert(REQUEST_ID, id);
+        if let Some(id) = id.or_else(|| status.is_some().then(new_request_id)) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
         response
     }
 
@@ -167,14 +169,9 @@ impl Shared {
     }
 }
 
-/// The caller's own id for the call, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    headers.get(REQUEST_ID).cloned().unwrap_or_else(|| {
-        let mut bytes = [0; 16];
-        aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
-        let id = uuid::Builder::from_random_bytes(bytes).into_uuid().to_string();
-        HeaderValue::try_from(id).expect("a UUID is ASCII")
-    })
+/// For a call that its caller has not named; it is told only where somebody may want to quote it.
+fn new_request_id() -> HeaderValue {
+    HeaderValue::try_from(uuid::Uuid::new_v4().to_string()).expect("a UUID is ASCII")
 }
 
 /// The reason for what tonic refuses by itself: it answers oversize with `OUT_OF_RANGE`, broken frames

@@ -22,10 +22,6 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// glibc's spends a tenth of a process that answers calls on putting freed pieces together.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The `main` of a service: telemetry, configuration, listener, and a drain on SIGTERM or Ctrl-C.
 pub async fn run<C, S, F>(service: &'static str, listen: fn(&C) -> SocketAddr, start: S) -> anyhow::Result<()>
 where

@@ -18,6 +18,9 @@ use crate::layers::{Gate, Stack};
 /// Calls in flight get so long to finish once the drain has begun.
 const DRAIN_CEILING: Duration = Duration::from_secs(20);
 
+/// So many calls may be in flight on one connection.
+const MAX_STREAMS: u32 = 1024;
+
 /// What to serve and how.
 pub struct Serving {
     /// The services by their full names, for health and reflection.
@@ -77,7 +80,10 @@ pub async fn serve(serving: Serving) -> anyhow::Result<()> {
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .max_concurrent_streams(1024)
+        .max_concurrent_streams(MAX_STREAMS)
+        // As many callers as there are may go away at once. At its default of twenty the transport takes that for
+        // an attack and ends the connection under all others.
+        .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(1 << 30)
         .layer(Stack::new(gate))

@@ -71,14 +71,15 @@ impl tower::Service<HttpRequest> for Service {
 impl Service {
     async fn answer(self, request: HttpRequest) -> HttpResponse {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        // Only the call that is made most lies in this future itself.
         match method {
             "GetCustomer" => self.unary(Self::get_customer, request).await,
-            "BatchGetCustomers" => self.unary(Self::batch_get_customers, request).await,
-            "LookupCustomer" => self.unary(Self::lookup_customer, request).await,
-            "BatchLookupCustomers" => self.unary(Self::batch_lookup_customers, request).await,
+            "BatchGetCustomers" => Box::pin(self.unary(Self::batch_get_customers, request)).await,
+            "LookupCustomer" => Box::pin(self.unary(Self::lookup_customer, request)).await,
+            "BatchLookupCustomers" => Box::pin(self.unary(Self::batch_lookup_customers, request)).await,
             "WatchCustomers" => {
                 let call = service_fn(move |request| self.clone().watch_customers(request));
-                Grpc::new(Codec::default()).server_streaming(call, request).await
+                Box::pin(Grpc::new(Codec::default()).server_streaming(call, request)).await
             }
             _ => Status::unimplemented("").into_http(),
         }

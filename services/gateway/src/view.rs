@@ -53,7 +53,8 @@ pub async fn read(
     // Profile is always asked, since it alone knows whether a customer exists.
     let profile = (!wanted.contains(&SectionName::Profile)).then_some(SectionName::Profile);
     let asked: Vec<SectionName> = profile.into_iter().chain(wanted.iter().copied()).collect();
-    let parts = sections.get(call, &left, &asked, demands).await;
+    // On the heap, so that a call which finds everything in memory does not carry the room for this around.
+    let parts = Box::pin(sections.get(call, &left, &asked, demands)).await;
     let compose = |(customer, parts): (&Uuid, Vec<Part>)| compose(customer, wanted, asked.iter().copied().zip(parts));
     let mut composed = left.iter().zip(parts).map(compose);
     views.into_iter().filter_map(|view| view.or_else(|| composed.next())).collect()
