@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 mutations=(
     "fence|libs/cache/src/lua/raise.lua|    redis.call('del', KEYS[3 * i - 2], KEYS[3 * i])|    "
     "note|libs/cache/src/lua/fill.lua|redis.call('get', note) == seen|true"
-    "insert check|libs/cache/src/memory.rs|now.openings == mark.openings \&\& now.invalidations == mark.invalidations|true"
-    "epoch|libs/cache/src/memory.rs|now.openings == mark.openings|true"
-    "connection|libs/cache/src/shared.rs|begun.openings == self.openings()|true"
+    "insert check|libs/cache/src/memory.rs|self.mark(customer) == mark|true"
+    "epoch|libs/cache/src/memory.rs|        self.openings.fetch_add(1, SeqCst);|        "
+    "connection|libs/cache/src/shared.rs|begun.openings != self.openings()|false"
 )
 export SQLX_OFFLINE=true
 cargo test --quiet -p cache > /dev/null

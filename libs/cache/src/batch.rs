@@ -31,8 +31,12 @@ where
             while queue.recv_many(&mut batch, MOST).await > 0 {
                 // Who has gone away is not asked for; the others do not notice.
                 batch.retain(|(.., answer)| !answer.is_closed());
-                let Some((_, span, _)) = batch.first() else { continue };
-                let span = span.clone();
+                if batch.is_empty() {
+                    continue;
+                }
+                // Shared work belongs to one trace, if any of those who share it is traced.
+                let span = batch.iter().map(|(_, span, _)| span).find(|span| !span.is_none());
+                let span = span.cloned().unwrap_or_else(Span::none);
                 let keys = batch.iter().map(|(key, ..)| key.clone()).collect();
                 let loaded = tokio::time::timeout(PATIENCE, load(keys).instrument(span)).await;
                 let failure = match loaded {

@@ -47,10 +47,12 @@ pub struct Held {
     pub sections: [Option<Arc<Entry>>; SECTIONS],
     /// All of them as one answer, once somebody has put it together.
     pub view: OnceLock<Bytes>,
+    /// What had been invalidated when the sections were fetched, the same for all of them.
+    mark: Mark,
 }
 
 /// What had been invalidated when a fetch began.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
     openings: u64,
     invalidations: u64,
@@ -96,16 +98,19 @@ impl Memory {
         self.customers.get(&customer)
     }
 
-    /// Keeps sections beside those that are held, if nothing of the customer's group was invalidated
-    /// since the mark. It is looked at once more behind the insertion, since an invalidation counts first
-    /// and removes then.
+    /// Keeps sections, if nothing of the customer's group was invalidated since the mark, beside those that
+    /// are held of the same mark: one of an earlier mark may be there for a moment, put in by somebody who
+    /// has not yet looked again. It is looked at again behind the insertion, since an invalidation counts
+    /// first and removes then.
     pub fn insert(&self, customer: Uuid, entries: impl Iterator<Item = (usize, Arc<Entry>)>, mark: Mark) {
-        if !self.stands(customer, mark) {
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() || !self.stands(customer, mark) {
             return;
         }
-        let mut sections = self.get(customer).map(|held| held.sections.clone()).unwrap_or_default();
+        let held = self.get(customer).filter(|held| held.mark == mark);
+        let mut sections = held.map(|held| held.sections.clone()).unwrap_or_default();
         entries.for_each(|(number, entry)| sections[number] = Some(entry));
-        self.customers.insert(customer, Arc::new(Held { sections, view: OnceLock::new() }));
+        self.customers.insert(customer, Arc::new(Held { sections, view: OnceLock::new(), mark }));
         if !self.stands(customer, mark) {
             self.customers.remove(&customer);
         }
@@ -137,8 +142,7 @@ impl Memory {
     }
 
     fn stands(&self, customer: Uuid, mark: Mark) -> bool {
-        let now = self.mark(customer);
-        self.open.load(SeqCst) && now.openings == mark.openings && now.invalidations == mark.invalidations
+        self.open.load(SeqCst) && self.mark(customer) == mark
     }
 
     fn group(&self, customer: Uuid) -> &AtomicU64 {
@@ -179,6 +183,23 @@ mod tests {
         assert!(!there(), "closed between");
         memory.insert(customer, [(0, entry())].into_iter(), mark);
         assert!(!there(), "begun before it was closed");
+    }
+
+    #[test]
+    fn sections_of_different_marks_are_not_mixed() {
+        let (memory, customer) = (Memory::new(1 << 20), Uuid::now_v7());
+        memory.open();
+        let early = memory.mark(customer);
+        memory.insert(customer, [(0, entry())].into_iter(), early);
+        let held = memory.get(customer).unwrap();
+        memory.invalidate(customer);
+        // As one who has checked the mark and not yet looked again would leave it.
+        memory.customers.insert(customer, held);
+        memory.insert(customer, [(1, entry())].into_iter(), memory.mark(customer));
+        let sections = &memory.get(customer).unwrap().sections;
+        assert!(sections[0].is_none() && sections[1].is_some());
+        memory.insert(customer, [(0, entry())].into_iter(), memory.mark(customer));
+        assert!(memory.get(customer).unwrap().sections[1].is_some());
     }
 
     #[test]

@@ -100,7 +100,9 @@ impl Shared {
 
     /// Looks at the notes before a load of the same sections. `None`: what is loaded fills nothing.
     pub async fn begin(&self, wants: &[Want]) -> Option<Begun> {
-        let (mut redis, openings, at) = (self.redis.live()?, self.openings(), Instant::now());
+        // In this order here and in the other at the end, so that a connection between is noticed.
+        let (openings, at) = (self.openings(), Instant::now());
+        let mut redis = self.redis.live()?;
         let mut call = BEGIN.prepare_invoke();
         for want in wants {
             call.key(want.key(NOTE));
@@ -111,8 +113,10 @@ impl Shared {
 
     /// Fills what was loaded since; not what has an end that is past, or a failure.
     pub async fn fill(&self, wants: &[Want], sections: &[Section], begun: Begun) {
-        let fresh = begun.at.elapsed() < FRESH && begun.openings == self.openings();
-        let Some(mut redis) = self.redis.live().filter(|_| fresh) else { return };
+        let Some(mut redis) = self.redis.live() else { return };
+        if begun.at.elapsed() >= FRESH || begun.openings != self.openings() {
+            return;
+        }
         let now = Utc::now();
         let mut call = FILL.prepare_invoke();
         call.arg(VALUE_MS);

@@ -52,7 +52,7 @@ impl Peer {
         metadata.insert("authorization", self.key.authorization(&call.caller));
         metadata.insert(PURPOSE_HEADER, call.caller.purpose.name().parse().expect("purposes are ASCII"));
         // It was decided once, at the first hop, that this call is not traced.
-        if !inject_trace(metadata) {
+        if !inject_trace(metadata) && !metadata.contains_key("traceparent") {
             metadata.insert("traceparent", MetadataValue::from_static(NOT_TRACED));
         }
     }

@@ -1,9 +1,9 @@
-//! The one layer stack, written as one service, so that a call allocates once for all of it. It passes
-//! from top to bottom:
+//! The one layer stack, written as one service, so that a call's future is put on the heap once and not at
+//! every layer. A call passes it from top to bottom:
 //!
-//! 1. request id: before anything may fail, so that every failure carries one;
+//! 1. request id: outside everything that can refuse, so that every refusal carries one;
 //! 2. trace and metrics: outside panics and refusals, so that they are counted;
-//! 3. reason: outside everything that can refuse, so that no failure leaves without its reason;
+//! 3. reason: so that no refusal leaves, or is counted, without its reason;
 //! 4. panic: inside the trace, so that a panic is a failure with a span;
 //! 5. shedding: before work is spent on a call that there is no room for;
 //! 6. deadline: covers identity too, since a key set may have to be fetched;
@@ -27,7 +27,10 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
-use crate::{deadline, trace};
+use crate::{
+    deadline,
+    trace::{self, Sampling},
+};
 
 type Request = http::Request<Body>;
 type Response = http::Response<Body>;
@@ -54,8 +57,7 @@ struct Shared {
     gate: Gate,
     room: Semaphore,
     durations: Histogram<f64>,
-    /// The share of calls that are traced.
-    traced: f64,
+    sampling: Sampling,
 }
 
 /// Puts the stack around a service.
@@ -64,8 +66,8 @@ pub(crate) struct Stack(Arc<Shared>);
 
 impl Stack {
     pub(crate) fn new(gate: Gate) -> Self {
-        let (durations, traced) = (trace::durations(), trace::share());
-        Self(Arc::new(Shared { gate, room: Semaphore::new(MAX_IN_FLIGHT), durations, traced }))
+        let (durations, sampling) = (trace::durations(), Sampling::of_environment());
+        Self(Arc::new(Shared { gate, room: Semaphore::new(MAX_IN_FLIGHT), durations, sampling }))
     }
 }
 
@@ -111,20 +113,24 @@ impl Shared {
     {
         let (began, id) = (Instant::now(), request.headers().get(REQUEST_ID).cloned());
         let method: Arc<str> = request.uri().path().trim_start_matches('/').into();
-        let span = trace::span(self.traced, &method, request.headers());
+        let span = trace::span(&self.sampling, &method, request.headers());
         let guarded = AssertUnwindSafe(self.guard(inner, request, &span)).catch_unwind();
         let guarded = if span.is_none() { guarded.await } else { guarded.instrument(span.clone()).await };
         let mut response = guarded.unwrap_or_else(|_| {
             // What a panic says may quote a value, so it is not repeated.
-            tracing::error!("a handler panicked");
+            span.in_scope(|| tracing::error!("a handler panicked"));
             refusal(reason::INTERNAL_ERROR)
         });
-        let status = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+        let failed = |response: &Response| Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok);
+        let mut status = failed(&response);
         if let Some(reason) = status.as_ref().and_then(|status| missing_reason(status, response.headers())) {
             response = refusal(reason);
+            status = failed(&response);
         }
         trace::record(&self.durations, &span, method, status.as_ref(), began.elapsed());
-        if let Some(id) = id.or_else(|| status.is_some().then(new_request_id)) {
+        // A refusal that came from behind us has its id already.
+        let unnamed = status.is_some() && !response.headers().contains_key(REQUEST_ID);
+        if let Some(id) = id.or_else(|| unnamed.then(new_request_id)) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{KeyValue, Value, metrics::Histogram, propagation::Extractor, trace::TraceContextExt};
 use tonic::{Code, Status};
 use tracing::{Span, field};
@@ -23,30 +23,46 @@ pub(crate) fn durations() -> Histogram<f64> {
         .build()
 }
 
-/// The share of calls that are traced when the caller has not decided: what OpenTelemetry's own variables
-/// say, and none where nothing is exported.
-pub(crate) fn share() -> f64 {
-    let variable = |name| std::env::var(name).unwrap_or_default();
-    if variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_empty() {
-        return 0.0;
+/// Which calls are traced: as OpenTelemetry's own variables say, and none where nothing is exported.
+pub(crate) struct Sampling {
+    exports: bool,
+    /// Whether a caller that has decided is followed.
+    follows: bool,
+    /// The share of the other calls.
+    share: f64,
+}
+
+impl Sampling {
+    pub(crate) fn of_environment() -> Self {
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let sampler = variable("OTEL_TRACES_SAMPLER");
+        let share = match sampler.trim_start_matches("parentbased_") {
+            "always_off" => 0.0,
+            "traceidratio" => variable("OTEL_TRACES_SAMPLER_ARG").parse().unwrap_or(1.0),
+            _ => 1.0,
+        };
+        let follows = sampler.is_empty() || sampler.starts_with("parentbased_");
+        Self { exports: !variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_empty(), follows, share }
     }
-    match variable("OTEL_TRACES_SAMPLER").as_str() {
-        "always_off" | "parentbased_always_off" => 0.0,
-        "traceidratio" | "parentbased_traceidratio" => variable("OTEL_TRACES_SAMPLER_ARG").parse().unwrap_or(1.0),
-        _ => 1.0,
+
+    fn takes(&self, headers: &HeaderMap) -> bool {
+        let decided = headers.get("traceparent").filter(|_| self.follows).and_then(sampled);
+        self.exports && decided.unwrap_or_else(|| spread() < self.share)
     }
+}
+
+/// Whether a caller keeps its trace: the last bit of the last of four fields (W3C Trace Context).
+fn sampled(parent: &HeaderValue) -> Option<bool> {
+    let (trace, flags) = parent.to_str().ok()?.rsplit_once('-')?;
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    (trace.len() == 52).then_some(flags & 1 == 1)
 }
 
 /// The span of a call, within the caller's trace if there is one; none for a call that is not traced. That
 /// is decided here and not by the exporter, since a span that nobody will see costs as much as one that is
 /// seen.
-pub(crate) fn span(share: f64, method: &str, headers: &HeaderMap) -> Span {
-    let traced = match headers.get("traceparent") {
-        // The last bit of the last field, which is hexadecimal, says whether the caller's trace is kept.
-        Some(parent) => share > 0.0 && parent.as_bytes().last().is_some_and(|digit| digit % 2 == 1),
-        None => share > 0.0 && spread() < share,
-    };
-    if !traced {
+pub(crate) fn span(sampling: &Sampling, method: &str, headers: &HeaderMap) -> Span {
+    if !sampling.takes(headers) {
         return Span::none();
     }
     let span = tracing::info_span!(
@@ -154,6 +170,20 @@ impl Extractor for Headers<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_that_has_decided_is_followed_by_those_who_say_so() {
+        let headers = |flags: &str| {
+            let parent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+            HeaderMap::from_iter([(HeaderName::from_static("traceparent"), parent.parse().unwrap())])
+        };
+        let never = Sampling { exports: true, follows: true, share: 0.0 };
+        assert!(never.takes(&headers("01")) && never.takes(&headers("0b")));
+        assert!(!never.takes(&headers("00")) && !never.takes(&headers("0a")) && !never.takes(&headers("xx")));
+        let alone = Sampling { exports: true, follows: false, share: 1.0 };
+        assert!(alone.takes(&headers("00")));
+        assert!(!Sampling { exports: false, ..alone }.takes(&headers("01")));
+    }
 
     #[test]
     fn of_a_run_of_calls_the_share_is_traced() {

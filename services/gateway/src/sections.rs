@@ -14,6 +14,7 @@ use access::{Call, Caller, Purpose};
 use cache::{Batcher, Entry, Event, Held, Life, Mark, Memory, Shared, Token, Want};
 use chrono::{DateTime, Utc};
 use error::Failure;
+use futures_util::future::join_all;
 use proto::{
     customer::v1::{SectionName, SectionSource},
     section::v1::{BatchGetSectionsRequest, Section},
@@ -175,9 +176,11 @@ impl Sections {
                 None => loads.push((miss.place, miss.lane, miss.customer, miss.lane.loads.get(miss.customer))),
             }
         }
-        // All are under way; one that is late does not hide another that is there.
-        for ((i, j), lane, customer, load) in loads {
-            let Ok(loaded) = timeout_at(deadline.into(), load).await else { continue };
+        let loads = loads.into_iter().map(|(place, lane, customer, load)| async move {
+            (place, lane, customer, timeout_at(deadline.into(), load).await)
+        });
+        for ((i, j), lane, customer, loaded) in join_all(loads).await {
+            let Ok(loaded) = loaded else { continue };
             parts[i][j] = match loaded {
                 Err(failure) => Err(failure.reason().name.into()),
                 Ok(entry) if !entry.section.failure.is_empty() => Err(entry.section.failure.clone().into()),

@@ -70,7 +70,8 @@ impl tower::Service<HttpRequest> for Service {
 
 impl Service {
     async fn answer(self, request: HttpRequest) -> HttpResponse {
-        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let method = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
+        let method = method.and_then(|method| method.strip_prefix('/')).unwrap_or_default();
         // Only the call that is made most lies in this future itself.
         match method {
             "GetCustomer" => self.unary(Self::get_customer, request).await,

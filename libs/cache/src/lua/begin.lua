@@ -2,10 +2,7 @@
 -- KEYS: notes. ARGV: a random number, milliseconds.
 local numbers = {}
 for i, key in ipairs(KEYS) do
-    numbers[i] = redis.call('get', key)
-    if not numbers[i] then
-        numbers[i] = ARGV[1]
-        redis.call('set', key, ARGV[1], 'px', ARGV[2])
-    end
+    numbers[i] = redis.call('get', key) or ARGV[1]
+    redis.call('set', key, numbers[i], 'px', ARGV[2])
 end
 return numbers
