@@ -16,7 +16,7 @@ for mutation in "${mutations[@]}"; do
     IFS='|' read -r name file from to <<< "$mutation"
     cp "$file" "$file.whole"
     trap 'mv "$file.whole" "$file"' EXIT
-    python3 - "$file" "${from//\\/}" "$to" << 'PYTHON'
+    python3 - "$file" "$from" "$to" << 'PYTHON'
 import sys
 path, old, new = sys.argv[1:]
 text = open(path).read()

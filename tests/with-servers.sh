@@ -4,7 +4,8 @@
 # nothing is forced to disk, unless DURABLE=1.
 set -euo pipefail
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
-folder=$(mktemp -d /tmp/clientele-test.XXXXXX)
+# /tmp may be memory, to which everything is durable at once.
+folder=$(mktemp -d "${DURABLE:+/var}/tmp/clientele-test.XXXXXX")
 as=()
 if [ "$(id -u)" -eq 0 ]; then
     chown postgres: "$folder"
@@ -19,7 +20,7 @@ trap stop EXIT
 cd /
 "${as[@]}" "$bin/initdb" -D "$folder/data" -U owner -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions > /dev/null
 durable="-c fsync=off -c full_page_writes=off -c synchronous_commit=off"
-# A benchmark's database lies on a disk, and has the memory of one that serves.
+# A benchmark's database has the memory of one that serves.
 if [ -n "${DURABLE:-}" ]; then durable="-c shared_buffers=4GB -c max_wal_size=8GB"; fi
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 port=$(free_port)

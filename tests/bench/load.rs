@@ -35,9 +35,9 @@ impl Workload {
 /// A server to be measured, and the process whose memory counts.
 #[derive(Clone)]
 pub struct Target {
-    channels: Vec<Channel>,
-    authorization: AsciiMetadataValue,
-    process: u32,
+    pub channels: Vec<Channel>,
+    pub authorization: AsciiMetadataValue,
+    pub process: u32,
 }
 
 /// What one round of a row measured.
@@ -58,11 +58,6 @@ impl Target {
         Self { channels, authorization: format!("Bearer {token}").parse().unwrap(), process }
     }
 
-    /// The same server, but the memory of another process.
-    pub fn behind(&self, process: u32) -> Self {
-        Self { process, ..self.clone() }
-    }
-
     /// One call, of which only the bytes are looked at. One that fails ends the measurement.
     async fn call(&self, caller: usize, work: &Workload, rng: &mut StdRng) {
         let mut grpc = Grpc::new(self.channels[caller % CHANNELS].clone());
@@ -81,7 +76,7 @@ impl Target {
 /// Keeps so many calls in flight.
 pub async fn closed(target: &Target, work: &Workload, duration: Duration, in_flight: usize) -> Measured {
     let until = Instant::now() + duration;
-    run(target, in_flight, |caller| {
+    run(target.process, in_flight, |caller| {
         let (target, work) = (target.clone(), work.clone());
         async move {
             let (mut times, mut rng) = (histogram(), StdRng::seed_from_u64(caller as u64));
@@ -100,7 +95,7 @@ pub async fn closed(target: &Target, work: &Workload, duration: Duration, in_fli
 /// when it was due, so that one that had to wait for another is as late as its caller would find it.
 pub async fn open(target: &Target, work: &Workload, duration: Duration, per_second: f64) -> Measured {
     let (began, due) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    run(target, 512, |caller| {
+    run(target.process, 512, |caller| {
         let (target, work, due) = (target.clone(), work.clone(), due.clone());
         async move {
             let (mut times, mut rng) = (histogram(), StdRng::seed_from_u64(caller as u64));
@@ -118,8 +113,8 @@ pub async fn open(target: &Target, work: &Workload, duration: Duration, per_seco
     .await
 }
 
-/// Runs callers of any kind and counts what they answer.
-pub async fn run<F>(target: &Target, callers: usize, caller: impl Fn(usize) -> F) -> Measured
+/// Runs callers of any kind and counts what they answer, and the memory of a process.
+pub async fn run<F>(process: u32, callers: usize, caller: impl Fn(usize) -> F) -> Measured
 where
     F: Future<Output = Histogram<u64>> + Send + 'static,
 {
@@ -135,7 +130,7 @@ where
         p50: times.value_at_quantile(0.5),
         p99: times.value_at_quantile(0.99),
         cpu_per_10k: (busy_seconds() - busy) / calls * 10_000.0,
-        rss_mib: resident(target.process),
+        rss_mib: resident(process),
         share: 1.0,
     }
 }

@@ -98,35 +98,47 @@ async fn copy(sql: &mut PgConnection, table: &Table, vault: &Vault, template: Uu
     };
     let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
     let names = columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    let (own, rows) = (table.sealed_by.unwrap_or("customer_id"), table.rows);
-    let is_sealed = table.sealed_by.is_some();
-    let (mut numbers, mut owners, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
-    if let Some(own) = table.sealed_by {
-        let place = if own == "customer_id" { ID.to_owned() } else { format!("md5(t.{own}::text || n)::uuid") };
-        let rows = format!(
-            "select n, t.{own}, {place}, t.sealed from {path} t, generate_series($2::bigint, $3::bigint) n where {rows}"
-        );
-        let rows = sqlx::query(AssertSqlSafe(rows)).bind(template).bind(first).bind(last);
-        for row in rows.fetch_all(&mut *sql).await.unwrap() {
-            let (n, original, copy): (i64, Uuid, Uuid) = (row.get(0), row.get(1), row.get(2));
-            let place = |row| Place { table: table.name, column: "sealed", row };
-            let value: Option<Vec<u8>> = row.get(3);
-            let value = value.map(|value| vault.seal(place(copy), &vault.open(place(original), &value).unwrap()));
-            numbers.push(n);
-            owners.push(original);
-            sealed.push(value);
-        }
-    }
-    let numbers_of = match is_sealed {
-        true => format!("join unnest($4::bigint[], $5::uuid[], $6::bytea[]) s (n, own, sealed) on s.own = t.{own}"),
-        false => "cross join generate_series($2::bigint, $3::bigint) n".to_owned(),
+    let insert = |numbers: &str| {
+        let rows = table.rows;
+        AssertSqlSafe(format!("insert into {path} ({names}) select {values} from {path} t {numbers} where {rows}"))
     };
-    // Every parameter is named, so that one list of binds fits both.
-    let insert = format!(
-        "insert into {path} ({names}) select {values} from {path} t {numbers_of}
-         where {rows} and $2::bigint <= $3::bigint and cardinality($4::bigint[]) = cardinality($5::uuid[])
-         and cardinality($6::bytea[]) >= 0"
+    let insert = match table.sealed_by {
+        None => {
+            let insert = insert("cross join generate_series($2::bigint, $3::bigint) n");
+            sqlx::query(insert).bind(template).bind(first).bind(last)
+        }
+        Some(own) => {
+            let (numbers, owners, sealed) = seal(sql, table, own, vault, template, (first, last)).await;
+            let sealed_rows =
+                format!("join unnest($2::bigint[], $3::uuid[], $4::bytea[]) s (n, own, sealed) on s.own = t.{own}");
+            sqlx::query(insert(&sealed_rows)).bind(template).bind(numbers).bind(owners).bind(sealed)
+        }
+    };
+    insert.execute(&mut *sql).await.unwrap();
+}
+
+/// For each copy of each row its number, the original's id, and the original's value sealed anew for its place.
+async fn seal(
+    sql: &mut PgConnection,
+    table: &Table,
+    own: &str,
+    vault: &Vault,
+    template: Uuid,
+    (first, last): (i64, i64),
+) -> (Vec<i64>, Vec<Uuid>, Vec<Option<Vec<u8>>>) {
+    let copy = if own == "customer_id" { ID.to_owned() } else { format!("md5(t.{own}::text || n)::uuid") };
+    let rows = format!(
+        "select n, t.{own}, {copy}, t.sealed from {} t, generate_series($2::bigint, $3::bigint) n where {}",
+        table.path(),
+        table.rows
     );
-    let insert = sqlx::query(AssertSqlSafe(insert)).bind(template).bind(first).bind(last);
-    insert.bind(numbers).bind(owners).bind(sealed).execute(&mut *sql).await.unwrap();
+    let rows = sqlx::query(AssertSqlSafe(rows)).bind(template).bind(first).bind(last);
+    let rows = rows.fetch_all(sql).await.unwrap().into_iter().map(|row| {
+        let (n, original, copy, value): (i64, Uuid, Uuid, Option<Vec<u8>>) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let place = |row| Place { table: table.name, column: "sealed", row };
+        let value = value.map(|value| vault.seal(place(copy), &vault.open(place(original), &value).unwrap()));
+        (n, original, value)
+    });
+    rows.collect()
 }

@@ -53,8 +53,8 @@ where
         Self(sender)
     }
 
-    /// Asks for one item, and waits for it later. A batch that took too long is not this caller's fault, so it is asked for
-    /// once more; the caller's own deadline ends it.
+    /// Asks for one item at once; what is answered is to be waited for. A batch that took too long is not
+    /// this caller's fault, so it is asked for once more; the caller's own deadline ends it.
     pub fn get(&self, key: K) -> impl Future<Output = Result<V, Failure>> {
         let asked = self.ask(key.clone());
         async move {
