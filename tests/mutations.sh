@@ -8,7 +8,7 @@ mutations=(
     "note|libs/cache/src/lua/fill.lua|redis.call('get', note) == seen|true"
     "insert check|libs/cache/src/memory.rs|self.mark(customer) == mark|true"
     "epoch|libs/cache/src/memory.rs|        self.openings.fetch_add(1, SeqCst);|        "
-    "connection|libs/cache/src/shared.rs|begun.openings != self.openings()|false"
+    "connection|libs/cache/src/shared.rs|begun.openings == self.openings()|true"
 )
 export SQLX_OFFLINE=true
 cargo test --quiet -p cache > /dev/null

@@ -6,18 +6,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
-use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, Value,
-    aio::MultiplexedConnection, io::tcp::TcpSettings,
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, PushInfo, PushKind, Value, aio::MultiplexedConnection};
 use tokio::{sync::Notify, task::AbortHandle};
 use uuid::Uuid;
 
 use crate::shared::customer_of;
 
 /// An answer that takes longer is none; the database is faster.
-const RESPONSE: Duration = Duration::from_millis(250);
+pub(crate) const RESPONSE: Duration = Duration::from_millis(250);
 /// The connection is asked this often whether it lives.
 const PING: Duration = Duration::from_millis(500);
 /// After a failure it is opened again this often.
@@ -41,27 +37,16 @@ pub type Listener = Arc<dyn Fn(Event) + Send + Sync>;
 /// One connection to Redis, which is there or is not: while it is not, nobody waits for it.
 pub struct Redis {
     live: Arc<RwLock<Option<MultiplexedConnection>>>,
-    openings: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
 impl Redis {
-    /// Begins to connect. With a listener the connection tracks the fences.
-    pub fn connect(url: &str, listener: Option<Listener>) -> anyhow::Result<Self> {
-        let info = url.into_connection_info().context("the URL of Redis is malformed")?;
-        // Nagle is on unless said; pushes need RESP3.
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings))?;
+    /// Begins to connect, and counts each time that it did: behind each may be another Redis, or one with
+    /// older data. With a listener the connection tracks the fences.
+    pub fn connect(info: ConnectionInfo, openings: Arc<AtomicU64>, listener: Option<Listener>) -> Self {
         let live = Arc::new(RwLock::new(None));
-        let openings = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(keep(client, live.clone(), openings.clone(), listener)).abort_handle();
-        Ok(Self { live, openings, task })
-    }
-
-    /// How often the connection was opened. Behind each may be another Redis, or one with older data.
-    pub fn openings(&self) -> u64 {
-        self.openings.load(Ordering::SeqCst)
+        let task = tokio::spawn(keep(info, live.clone(), openings, listener)).abort_handle();
+        Self { live, task }
     }
 
     /// The connection, if it lives.
@@ -78,7 +63,7 @@ impl Drop for Redis {
 
 /// Keeps a connection open, and takes it away as soon as it does not answer.
 async fn keep(
-    client: Client,
+    info: ConnectionInfo,
     live: Arc<RwLock<Option<MultiplexedConnection>>>,
     openings: Arc<AtomicU64>,
     listener: Option<Listener>,
@@ -87,7 +72,7 @@ async fn keep(
     let mut told = false;
     loop {
         let (lost, given_up) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        match open(&client, listener.clone(), lost.clone(), given_up.clone()).await {
+        match open(&info, listener.clone(), lost.clone(), given_up.clone()).await {
             Ok(mut connection) => {
                 if let Some(listener) = &listener {
                     listener(Event::Open);
@@ -123,7 +108,7 @@ async fn keep(
 }
 
 async fn open(
-    client: &Client,
+    info: &ConnectionInfo,
     listener: Option<Listener>,
     lost: Arc<Notify>,
     given_up: Arc<AtomicBool>,
@@ -142,6 +127,7 @@ async fn open(
         }
         Ok::<_, redis::aio::SendError>(())
     });
+    let client = Client::open(info.clone())?;
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     if tracks {
         let mut track = redis::cmd("CLIENT");

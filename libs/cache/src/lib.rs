@@ -12,6 +12,7 @@
 mod batch;
 mod connection;
 mod memory;
+mod nodes;
 mod shared;
 mod token;
 

@@ -35,7 +35,7 @@ impl Cached {
 
     /// Waits until Redis was found so often.
     async fn connected(&self, times: u64) {
-        while self.shared.openings() < times || self.shared.begin(&[]).await.is_none() {
+        while self.shared.openings() < times || self.shared.begin(&[self.want]).await.is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
