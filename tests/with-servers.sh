@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command against a throw-away Postgres, whose URL is the command's last argument and
-# CLIENTELE_TEST_DATABASE_URL, and Redis, CLIENTELE_TEST_REDIS_URL. Nothing here outlives the command, so
-# nothing is forced to disk, unless DURABLE=1.
+# CLIENTELE_TEST_DATABASE_URL, and Redis, CLIENTELE_TEST_REDIS_URL; CLIENTELE_TEST_POSTGRES_BIN is where the
+# programs of Postgres are. Nothing here outlives the command, so nothing is forced to disk, unless DURABLE=1.
 set -euo pipefail
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 # /tmp may be memory, to which everything is durable at once.
@@ -30,6 +30,7 @@ redis_port=$(free_port)
 redis-server --bind 127.0.0.1 --port "$redis_port" --save "" --appendonly no --dir /tmp > /dev/null &
 redis=$!
 cd - > /dev/null
+export CLIENTELE_TEST_POSTGRES_BIN=$bin
 export CLIENTELE_TEST_REDIS_URL=redis://127.0.0.1:$redis_port
 export CLIENTELE_TEST_DATABASE_URL=postgres://owner@127.0.0.1:$port/postgres
 "$@" "$CLIENTELE_TEST_DATABASE_URL"

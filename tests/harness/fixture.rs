@@ -1,7 +1,13 @@
 use client::{Client, request_id};
 use proto::{
-    consent::v1::*, contact::v1::*, interaction::v1::*, loyalty::v1::*, order_history::v1::*, profile::v1::*,
-    r#type::v1::ExternalId,
+    consent::v1::*,
+    contact::v1::*,
+    customer::v1::{Customer, GetCustomerRequest},
+    interaction::v1::*,
+    loyalty::v1::*,
+    order_history::v1::*,
+    profile::v1::*,
+    r#type::v1::{Consistency, ExternalId},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -312,4 +318,12 @@ pub async fn accrue(client: &Client, member_id: &str) -> String {
     let (member_id, cause) = (member_id.to_owned(), "test".to_owned());
     let request = AccruePointsRequest { request_id: request_id(), member_id, points: 1, cause };
     client.loyalty().accrue_points(request).await.unwrap().into_inner().consistency_token
+}
+
+/// A customer as fresh as these tokens demand.
+pub async fn get(client: &Client, customer_id: &str, tokens: Vec<String>) -> Result<Customer, tonic::Status> {
+    let consistency =
+        (!tokens.is_empty()).then_some(Consistency { consistency_tokens: tokens, fully_consistent: false });
+    let request = GetCustomerRequest { customer_id: customer_id.to_owned(), consistency, ..Default::default() };
+    client.customer().get_customer(request).await.map(|reply| reply.into_inner().customer.unwrap())
 }

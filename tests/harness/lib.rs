@@ -2,9 +2,13 @@
 
 mod call;
 mod fixture;
+mod postgres;
+mod redis;
 
 pub use call::{Caller, methods};
-pub use fixture::{Fixture, accrue, evidence, order};
+pub use fixture::{Fixture, accrue, evidence, get, order};
+pub use postgres::Postgres;
+pub use redis::Redis;
 
 use std::{collections::BTreeMap, env, net::SocketAddr, sync::Mutex};
 
@@ -31,8 +35,13 @@ pub struct Installation {
 pub async fn plan() -> (Plan, TempDir) {
     let admin_url = env::var("CLIENTELE_TEST_DATABASE_URL")
         .expect("If you are here because a test found no database: run `make test`, which starts one");
+    plan_on(&admin_url).await
+}
+
+/// The same on a server of the test's own.
+pub async fn plan_on(admin_url: &str) -> (Plan, TempDir) {
     let name = format!("t_{}", uuid::Uuid::new_v4().simple());
-    let mut admin = PgConnection::connect(&admin_url).await.unwrap();
+    let mut admin = PgConnection::connect(admin_url).await.unwrap();
     admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
     let (server, _) = admin_url.rsplit_once('/').unwrap();
     let database_url = format!("{server}/{name}");
@@ -50,7 +59,7 @@ pub async fn plan() -> (Plan, TempDir) {
     let issuer = Issuer { jwks: None, issuer: None, audience: None };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let redis_url = env::var("CLIENTELE_TEST_REDIS_URL").ok();
-    (Plan { database_url, keys, issuer, listen, redis_url, connections: 5 }, state)
+    (Plan { database_url, keys, issuer, listen, redis_url, redis_users: false, connections: 5 }, state)
 }
 
 impl Installation {
@@ -164,8 +173,13 @@ pub struct Processes {
 impl Processes {
     /// Starts them with an environment of their own.
     pub async fn start(environment: &[(&str, String)]) -> Self {
-        use std::io::{BufRead, BufReader};
         let (plan, state) = plan().await;
+        Self::start_as(plan, state, environment).await
+    }
+
+    /// Starts them as planned.
+    pub async fn start_as(plan: Plan, state: TempDir, environment: &[(&str, String)]) -> Self {
+        use std::io::{BufRead, BufReader};
         let mut passwords: BTreeMap<&str, &str> = SERVICES.into_iter().map(|service| (service, "test")).collect();
         passwords.insert("owner", "unused");
         let passwords = serde_json::to_string(&passwords).unwrap();
@@ -234,11 +248,8 @@ impl Processes {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let own = std::fs::read(format!("/proc/{}/environ", self.ids[service])).unwrap();
-        let own = String::from_utf8(own).unwrap();
-        let own = own.split('\0').filter_map(|variable| variable.split_once('='));
         let mut process = std::process::Command::new(binary(service));
-        process.env_clear().envs(own).env("CLIENTELE_LISTEN", address.to_string());
+        process.env_clear().envs(self.environment(service)).env("CLIENTELE_LISTEN", address.to_string());
         for (variable, value) in environment {
             match *value {
                 "" => process.env_remove(variable),
@@ -249,6 +260,22 @@ impl Processes {
         let id = process.id();
         self.more.lock().unwrap().push(process);
         (format!("http://{address}"), id)
+    }
+
+    fn environment(&self, service: &str) -> Vec<(String, String)> {
+        let own = std::fs::read(format!("/proc/{}/environ", self.ids[service])).unwrap();
+        let own = String::from_utf8(own).unwrap();
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        own.split('\0').filter_map(|variable| variable.split_once('=')).map(pair).collect()
+    }
+
+    /// Kills a service's process, and gives what brings it back in its place.
+    pub fn kill(&self, service: &str) -> impl FnOnce() + use<'_> {
+        let environment = self.environment(service);
+        Self::signal(self.ids[service], "-KILL");
+        let mut process = std::process::Command::new(binary(service));
+        process.env_clear().envs(environment);
+        move || self.more.lock().unwrap().push(process.spawn().unwrap())
     }
 
     /// Sends a signal to a process.

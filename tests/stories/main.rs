@@ -2,7 +2,9 @@
 
 mod a_customer_is_looked_up;
 mod a_dead_service_is_named;
+mod a_service_reaches_its_own_keys_alone;
 mod a_service_sees_its_own_schema_alone;
+mod a_standby_takes_over;
 mod a_trace_crosses_every_process;
 mod bad_input_is_refused_clearly;
 mod callers_are_known;
@@ -13,6 +15,7 @@ mod faults_of_the_libraries_stay_cured;
 mod points_are_money;
 mod purchases_are_imported;
 mod reads_see_what_was_written;
+mod redis_is_ill_treated;
 mod sections_are_bounded;
 mod the_cache_is_never_wrong;
 mod the_feed_loses_nothing;

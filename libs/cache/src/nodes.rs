@@ -112,7 +112,8 @@ fn seed(url: &str) -> anyhow::Result<ConnectionInfo> {
     let info = url.trim().into_connection_info().context("the URL of Redis is malformed")?;
     // Nagle is on unless said; pushes need RESP3.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    // Redis 7.0 does not know the command by which a library introduces itself.
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     Ok(info.set_redis_settings(settings))
 }
 

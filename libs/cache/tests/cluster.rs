@@ -24,7 +24,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start() -> Self {
+    async fn start() -> Self {
         let state = TempDir::new().unwrap();
         let node = |i: usize| {
             let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -41,17 +41,19 @@ impl Cluster {
         let cluster = Self { nodes, state };
         let all = cluster.nodes.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect::<Vec<_>>();
         for (port, _) in &cluster.nodes {
-            until("a node answers", || cluster.cli(*port, &["ping"]).starts_with("PONG"));
+            until("a node answers", || cluster.cli(*port, &["ping"]).starts_with("PONG")).await;
         }
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]).args(all).args(["--cluster-replicas", "1", "--cluster-yes"]);
         assert!(create.stdout(Stdio::null()).status().unwrap().success());
         for (port, _) in &cluster.nodes {
-            until("the cluster is whole", || cluster.cli(*port, &["cluster", "info"]).contains("cluster_state:ok"));
+            until("the cluster is whole", || cluster.cli(*port, &["cluster", "info"]).contains("cluster_state:ok"))
+                .await;
             until("each replica follows", || {
                 let role = cluster.cli(*port, &["info", "replication"]);
                 role.contains("role:master") || role.contains("master_link_status:up")
-            });
+            })
+            .await;
         }
         cluster
     }
@@ -79,12 +81,12 @@ impl Drop for Cluster {
     }
 }
 
-fn until(what: &str, mut is: impl FnMut() -> bool) {
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
     for _ in 0..300 {
         if is() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("waited in vain until {what}");
 }
@@ -95,7 +97,7 @@ fn of_version(version: i64, count: usize) -> Vec<Section> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_holds_sections_tells_of_fences_and_survives_its_primaries() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::start().await;
     let ring = cluster.state.path().join("ring.json");
     std::fs::write(&ring, KeyRing::generate().to_json()).unwrap();
     let (open, fences) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -111,7 +113,7 @@ async fn a_cluster_holds_sections_tells_of_fences_and_survives_its_primaries() {
     let shared = Shared::connect(&url, &ring, Some(listener)).unwrap();
     let want = |_| Want { service: "loyalty", life: [1; 8], customer: Uuid::new_v4() };
     let wants: Vec<Want> = (0..200).map(want).collect();
-    until("it listens to each primary", || open.load(SeqCst));
+    until("it listens to each primary", || open.load(SeqCst)).await;
 
     let begun = shared.begin(&wants).await.unwrap();
     shared.fill(&wants, &of_version(5, wants.len()), begun).await;
@@ -129,13 +131,13 @@ async fn a_cluster_holds_sections_tells_of_fences_and_survives_its_primaries() {
     // A write takes its customer away everywhere, and only it.
     assert!(shared.raise("loyalty", [1; 8], &[(wants[0].customer, 6)]).await);
     assert_eq!(versions(shared.get(&wants).await).iter().filter(|version| version.is_none()).count(), 1);
-    until("the fence was told", || fences.load(SeqCst) == 1);
+    until("the fence was told", || fences.load(SeqCst) == 1).await;
 
     // A primary dies: what it held is not there, the rest is, and memory may not be believed.
     let (openings, dead) = (shared.openings(), primaries[0]);
     let (_, child) = cluster.nodes.iter_mut().find(|(port, _)| *port == dead).unwrap();
     child.kill().unwrap();
-    until("it is known that one is missing", || !open.load(SeqCst));
+    until("it is known that one is missing", || !open.load(SeqCst)).await;
     let found = versions(shared.get(&wants).await);
     let there = found.iter().flatten().count();
     assert!(there > 50 && there < wants.len(), "{there} of {}", wants.len());
@@ -143,7 +145,7 @@ async fn a_cluster_holds_sections_tells_of_fences_and_survives_its_primaries() {
     assert!(!shared.raise("loyalty", [1; 8], &of(7)).await, "a fence that is not raised is told");
 
     // Its replica takes over; fences have to be raised anew, and then everything works as before.
-    until("its replica is found", || open.load(SeqCst));
+    until("its replica is found", || open.load(SeqCst)).await;
     assert!(shared.openings() > openings);
     assert!(shared.raise("loyalty", [1; 8], &of(8)).await);
     assert_eq!(versions(shared.get(&wants).await), vec![None; wants.len()]);

@@ -9,6 +9,8 @@ use sqlx::{ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres
 /// another schema would wait for ever. This lock is one per schema and dies with its connection.
 pub async fn migrate(options: &PgConnectOptions, schema: &str, own: Migrator) -> anyhow::Result<()> {
     let mut connection = options.connect().await.context("the database cannot be reached")?;
+    let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&mut connection).await?;
+    anyhow::ensure!(!standby, "the database is a standby; services are started on its primary");
     let migrated = locked(&mut connection, schema, own).await;
     connection.close().await?;
     migrated.with_context(|| format!("the schema {schema} could not be migrated"))

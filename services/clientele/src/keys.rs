@@ -33,6 +33,8 @@ pub struct Keys {
     pub passwords: BTreeMap<String, String>,
     /// The password of the private database's owner.
     pub owner_password: String,
+    /// The password of each process in the private Redis.
+    pub redis_passwords: BTreeMap<String, String>,
 }
 
 impl Keys {
@@ -60,6 +62,12 @@ impl Keys {
         if !cache.exists() {
             secret(&cache, KeyRing::generate().to_json().as_bytes())?;
         }
+        let redis = folder.join("redis-passwords.json");
+        if !redis.exists() {
+            let names = SERVICES.into_iter().chain([gateway::NAME]);
+            let passwords: BTreeMap<&str, String> = names.map(|name| (name, random(24))).collect();
+            secret(&redis, serde_json::to_string_pretty(&passwords)?.as_bytes())?;
+        }
         Self::load(state)
     }
 
@@ -70,7 +78,8 @@ impl Keys {
             .with_context(|| format!("there is no installation in {}; start one with clientele up", state.display()))?;
         let mut passwords: BTreeMap<String, String> = serde_json::from_slice(&text)?;
         let owner_password = passwords.remove("owner").context("the owner's password is missing")?;
-        Ok(Self { folder, passwords, owner_password })
+        let redis_passwords = fs::read(folder.join("redis-passwords.json")).unwrap_or_else(|_| b"{}".to_vec());
+        Ok(Self { redis_passwords: serde_json::from_slice(&redis_passwords)?, folder, passwords, owner_password })
     }
 
     /// The key ring that seals.

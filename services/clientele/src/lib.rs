@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "this is the one crate that talks to people")]
 
+pub mod acl;
 pub mod database;
 mod import;
 pub mod json;

@@ -48,7 +48,7 @@ impl Processes {
             cached(&mut command, &config.redis_url, &config.cache_key_file);
             children.push((name, command.spawn().with_context(|| format!("{name} does not start"))?));
         }
-        let config = plan.gateway(services);
+        let config = plan.gateway(services)?;
         let mut command = binary(gateway::NAME)?;
         command
             .env("CLIENTELE_LISTEN", config.listen.to_string())

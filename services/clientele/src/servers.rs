@@ -14,6 +14,8 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::process::Child;
 
+use crate::{acl, keys::Keys};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two running servers.
@@ -30,18 +32,18 @@ impl Servers {
     /// Starts what is not given by URL.
     pub async fn start(
         state: &Path,
-        owner_password: &str,
+        keys: &Keys,
         database_url: Option<String>,
         redis_url: Option<String>,
     ) -> anyhow::Result<Self> {
         let mut servers = Self { postgres: None, redis: None, database_url: String::new(), redis_url: String::new() };
         servers.database_url = match database_url {
             Some(url) => url,
-            None => servers.start_postgres(state, owner_password).await?,
+            None => servers.start_postgres(state, &keys.owner_password).await?,
         };
         servers.redis_url = match redis_url {
             Some(url) => url,
-            None => servers.start_redis(state).await?,
+            None => servers.start_redis(state, &acl::file(&keys.redis_passwords)).await?,
         };
         Ok(servers)
     }
@@ -96,16 +98,19 @@ impl Servers {
         Ok(format!("postgres://clientele:{password}@127.0.0.1:{port}/postgres"))
     }
 
-    async fn start_redis(&mut self, state: &Path) -> anyhow::Result<String> {
+    async fn start_redis(&mut self, state: &Path, users: &str) -> anyhow::Result<String> {
         let redis = find("redis-server")
             .context("redis-server is not installed: apt-get install -y redis-server, or give --redis-url")?;
         let user = Runner::new("redis")?;
         let folder = user.reachable(state, "redis")?;
+        let acl_file = folder.join("users.acl");
+        fs::write(&acl_file, users)?;
+        fs::set_permissions(&acl_file, fs::Permissions::from_mode(0o600))?;
         user.own(&folder)?;
         let port = free_port()?;
         let mut command = user.command(&redis);
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"]);
-        command.arg(&folder);
+        command.arg(&folder).arg("--aclfile").arg(&acl_file);
         self.redis = Some(spawn(command, fs::File::create(state.join("redis.log"))?)?);
         wait_for(port, "Redis", &state.join("redis.log")).await?;
         Ok(format!("redis://127.0.0.1:{port}"))

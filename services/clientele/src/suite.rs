@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    database,
+    acl, database,
     keys::{AUDIENCE, ISSUER, Keys},
 };
 
@@ -43,6 +43,8 @@ pub struct Plan {
     pub listen: SocketAddr,
     /// The cache; without it every read goes to the database.
     pub redis_url: Option<String>,
+    /// Whether Redis knows a user for each process.
+    pub redis_users: bool,
     /// Connections to the database, for each service.
     pub connections: u32,
 }
@@ -58,19 +60,26 @@ impl Plan {
             key_ring_file: self.keys.key_ring_file(),
             internal_key_file: self.keys.internal_key_file(),
             profile_url: (name != profile::NAME).then(|| format!("http://{profile}")),
-            redis_url: self.redis_url.clone(),
+            redis_url: self.redis_url(name)?,
             cache_key_file: Some(self.keys.cache_key_file()),
             drain_seconds: 0,
         })
     }
 
+    fn redis_url(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let Some(url) = self.redis_url.as_ref().filter(|_| self.redis_users) else { return Ok(self.redis_url.clone()) };
+        let password =
+            self.keys.redis_passwords.get(name).with_context(|| format!("{name} has no password in Redis"))?;
+        acl::user_url(url, name, password).map(Some)
+    }
+
     /// The gateway's configuration, once the services' addresses are known, in the order of
     /// [`SERVICES`].
-    pub fn gateway(&self, services: [SocketAddr; 6]) -> gateway::Config {
+    pub fn gateway(&self, services: [SocketAddr; 6]) -> anyhow::Result<gateway::Config> {
         let own = |path: PathBuf| path.display().to_string();
         let [profile, contact, order_history, interaction, loyalty, consent] =
             services.map(|address| format!("http://{address}"));
-        gateway::Config {
+        Ok(gateway::Config {
             listen: self.listen,
             internal_key_file: self.keys.internal_key_file(),
             jwks: self.issuer.jwks.clone().unwrap_or_else(|| own(self.keys.jwks_file())),
@@ -82,11 +91,11 @@ impl Plan {
             interaction_url: interaction,
             loyalty_url: loyalty,
             consent_url: consent,
-            redis_url: self.redis_url.clone(),
+            redis_url: self.redis_url(gateway::NAME)?,
             cache_key_file: Some(self.keys.cache_key_file()),
             memory_mib: 64,
             drain_seconds: 0,
-        }
+        })
     }
 }
 
@@ -126,7 +135,7 @@ impl Suite {
         let listener =
             TcpListener::bind(plan.listen).await.with_context(|| format!("cannot listen on {}", plan.listen))?;
         let address = listener.local_addr()?;
-        running.spawn(gateway::start(plan.gateway(services), listener, stop.clone()));
+        running.spawn(gateway::start(plan.gateway(services)?, listener, stop.clone()));
 
         let mut suite = Self { address, services, stop, running };
         let ready = crate::reach::all_serving(address);

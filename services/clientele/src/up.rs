@@ -61,9 +61,7 @@ impl Up {
 
         let keys = Keys::load_or_create(&self.state)?;
         println!("starting Postgres and Redis in {} …", self.state.display());
-        let servers =
-            Servers::start(&self.state, &keys.owner_password, self.database_url.clone(), self.redis_url.clone())
-                .await?;
+        let servers = Servers::start(&self.state, &keys, self.database_url.clone(), self.redis_url.clone()).await?;
         let ran = self.serve(keys, &servers, stop).await;
         servers.stop().await?;
         telemetry.shutdown().await;
@@ -78,6 +76,7 @@ impl Up {
             issuer: self.issuer.clone(),
             listen: self.listen,
             redis_url: Some(servers.redis_url.clone()),
+            redis_users: self.redis_url.is_none(),
             connections: 20,
         };
         println!("starting seven services …");

@@ -2,6 +2,9 @@
 
 use gateway::Config;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     server::run(gateway::NAME, |config: &Config| config.listen, gateway::start).await

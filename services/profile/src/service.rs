@@ -6,7 +6,7 @@ use proto::{
 use server::accept;
 use tonic::{Request, Response, Status};
 
-use crate::{request, store::Store};
+use crate::{reason, request, store::Store};
 
 /// The RPCs of profile.
 #[derive(Clone)]
@@ -26,13 +26,15 @@ impl ProfileService for Service {
 
     async fn get_profile(&self, request: Request<GetProfileRequest>) -> Reply<GetProfileResponse> {
         let (_, message) = accept(request, |_, _| ())?;
-        let profile = self.store.profile_get(&message).await?;
+        let found = self.store.profile_get(&self.load, &[message.customer_id], &message.consistency).await?;
+        let profile = found.into_iter().flatten().next().ok_or(reason::CUSTOMER_NOT_FOUND)?;
         Ok(Response::new(GetProfileResponse { profile: Some(profile) }))
     }
 
     async fn batch_get_profiles(&self, request: Request<BatchGetProfilesRequest>) -> Reply<BatchGetProfilesResponse> {
         let (_, message) = accept(request, |_, _| ())?;
-        let results = self.store.profile_batch_get(&message).await?;
+        let found = self.store.profile_get(&self.load, &message.customer_ids, &message.consistency).await?;
+        let results = found.into_iter().map(|profile| BatchGetProfilesResult { profile }).collect();
         Ok(Response::new(BatchGetProfilesResponse { results }))
     }
 

@@ -9,10 +9,10 @@ use prost::Message;
 use proto::{
     profile::v1::*,
     section::v1::Resolution,
-    r#type::v1::{ExternalId, Identifier},
+    r#type::v1::{Consistency, ExternalId, Identifier},
 };
 use serde_json::{Value, json};
-use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
+use store::{Change, Db, Load, Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
 use uuid::Uuid;
 use vault::{Place, Vault};
 
@@ -84,18 +84,25 @@ impl Store {
             .await
     }
 
-    pub async fn profile_get(&self, request: &GetProfileRequest) -> Result<Profile> {
-        self.db.require_of(request.consistency.as_ref(), &[uuid(&request.customer_id)?]).await?;
-        let mut rows = self.profile_rows(&[uuid(&request.customer_id)?]).await?;
-        Ok(rows.pop().ok_or(reason::CUSTOMER_NOT_FOUND)?.2)
-    }
-
-    pub async fn profile_batch_get(&self, request: &BatchGetProfilesRequest) -> Result<Vec<BatchGetProfilesResult>> {
-        let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
-        self.db.require_of(request.consistency.as_ref(), &ids).await?;
-        let rows = self.profile_rows(&ids).await?;
-        let found: HashMap<Uuid, Profile> = rows.into_iter().map(|(id, _, profile)| (id, profile)).collect();
-        Ok(ids.iter().map(|id| BatchGetProfilesResult { profile: found.get(id).cloned() }).collect())
+    /// Profiles in the order of the ids, as their sections say them; one whose external ids a section has no
+    /// room for is read from the database.
+    pub async fn profile_get(
+        &self,
+        load: &Load,
+        customer_ids: &[String],
+        consistency: &Option<Consistency>,
+    ) -> Result<Vec<Option<Profile>>> {
+        let said: Vec<Option<ProfileSection>> = self.db.say(load, customer_ids, consistency).await?;
+        let ids = customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
+        let is_cut = |section: &ProfileSection| {
+            section.profile.as_ref().is_some_and(|p| (p.external_ids.len() as i32) < section.external_id_total_size)
+        };
+        let cut = ids.iter().zip(&said).filter(|(_, section)| section.as_ref().is_some_and(is_cut));
+        let cut: Vec<Uuid> = cut.map(|(id, _)| *id).collect();
+        let read = if cut.is_empty() { Vec::new() } else { self.profile_rows(&cut).await? };
+        let read: HashMap<Uuid, Profile> = read.into_iter().map(|(id, _, profile)| (id, profile)).collect();
+        let profile = |(id, said): (&Uuid, Option<ProfileSection>)| read.get(id).cloned().or_else(|| said?.profile);
+        Ok(ids.iter().zip(said).map(profile).collect())
     }
 
     async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, i64, Profile)>> {

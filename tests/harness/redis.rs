@@ -1,0 +1,104 @@
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use client::Client;
+use clientele::suite::Suite;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::Installation;
+
+/// A Redis of the test's own, to be ill-treated.
+pub struct Redis {
+    port: u16,
+    folder: TempDir,
+    child: Child,
+}
+
+impl Redis {
+    /// Starts one.
+    pub fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = TempDir::new().unwrap();
+        let child = Self::spawn(port, &folder);
+        Self { port, folder, child }
+    }
+
+    fn spawn(port: u16, folder: &TempDir) -> Child {
+        let mut redis = Command::new("redis-server");
+        redis.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        redis.args(["--enable-debug-command", "yes", "--dir"]).arg(folder.path());
+        redis.stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Runs a command.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again with nothing in it.
+    pub fn come_back(&mut self) {
+        let _ = std::fs::remove_file(self.dump());
+        self.child = Self::spawn(self.port, &self.folder);
+    }
+
+    /// Keeps what is in it now, to come back with.
+    pub fn keep(&self) {
+        self.cli(&["save"]);
+        std::fs::rename(self.dump(), self.kept()).unwrap();
+    }
+
+    /// Starts it again with what was kept, if something was.
+    pub fn come_back_as_kept(&mut self) {
+        let _ = std::fs::copy(self.kept(), self.dump());
+        self.child = Self::spawn(self.port, &self.folder);
+    }
+
+    fn dump(&self) -> PathBuf {
+        self.folder.path().join("dump.rdb")
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.folder.path().join("kept.rdb")
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Installation {
+    /// Starts one on a Redis of the test's own, or on none.
+    pub async fn on_redis(redis: Option<&Redis>) -> Self {
+        let (mut plan, state) = crate::plan().await;
+        plan.redis_url = redis.map(Redis::url);
+        let suite = Suite::start(&plan).await.unwrap();
+        Self { suite, plan, state }
+    }
+
+    /// One more gateway before the same services.
+    pub async fn second_gateway(&self) -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let config = self.plan.gateway(self.suite.services).unwrap();
+        tokio::spawn(gateway::start(config, listener, CancellationToken::new()));
+        Client::new(&url, &self.token(), "service").unwrap()
+    }
+}
