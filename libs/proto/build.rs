@@ -4,12 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver};
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "clientele/type/v1/category.proto",
     "clientele/type/v1/consistency.proto",
     "clientele/type/v1/value.proto",
     "clientele/section/v1/section.proto",
     "clientele/feed/v1/feed.proto",
+    "clientele/keys/v1/keys.proto",
     "clientele/customer/v1/customer.proto",
     "clientele/profile/v1/profile.proto",
     "clientele/contact/v1/contact.proto",

@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use tests::{Fixture, Processes};
 use uuid::Uuid;
-use vault::{KeyRing, Place, Vault};
+use vault::{DataKey, KeyRing, Keys, Place, ServiceKeys, WrappedServiceKey};
 
 /// So many customers are copied at once.
 const CHUNK: u64 = 10_000;
@@ -62,8 +62,11 @@ pub async fn seed(processes: &Processes, template: &Fixture, from: u64, to: u64)
     let template = Uuid::parse_str(&template.customer_id).unwrap();
     for first in (from + 1..=to).step_by(CHUNK as usize) {
         let last = (first + CHUNK - 1).min(to);
-        for table in &TABLES {
-            copy(&mut sql, table, &Vault::new(&ring, table.service), template, (first as i64, last as i64)).await;
+        for tables in TABLES.chunk_by(|one, next| one.service == next.service) {
+            let keys = keys(&mut sql, tables[0].service, &ring, template, (first, last)).await;
+            for table in tables {
+                copy(&mut sql, table, &keys, template, (first as i64, last as i64)).await;
+            }
         }
     }
     for table in &TABLES {
@@ -79,7 +82,45 @@ impl Table {
     }
 }
 
-async fn copy(sql: &mut PgConnection, table: &Table, vault: &Vault, template: Uuid, (first, last): (i64, i64)) {
+/// A data key for each copy in a service, stored, and the template's.
+async fn keys(
+    sql: &mut PgConnection,
+    service: &'static str,
+    ring: &KeyRing,
+    template: Uuid,
+    (first, last): (u64, u64),
+) -> Keys {
+    let schema = service.replace('-', "_");
+    let stored = AssertSqlSafe(format!("select number, wrapped_by, wrapped from {schema}.service_keys"));
+    let stored = sqlx::query(stored).fetch_all(&mut *sql).await.unwrap();
+    let stored =
+        stored.iter().map(|row| WrappedServiceKey { number: row.get(0), wrapped_by: row.get(1), wrapped: row.get(2) });
+    let service_keys = ServiceKeys::open(service, &stored.collect::<Vec<_>>(), ring).await.unwrap();
+    let mut keys = Keys::new(service);
+    let own = AssertSqlSafe(format!("select key_id, service_key, wrapped from {schema}.data_keys where owner_id = $1"));
+    for row in sqlx::query(own).bind(template).fetch_all(&mut *sql).await.unwrap() {
+        let (id, number, wrapped): (Uuid, i32, Vec<u8>) = (row.get(0), row.get(1), row.get(2));
+        keys.own(template, DataKey::unwrap(&service_keys, id, number, &wrapped).unwrap().into());
+    }
+    let (mut ids, mut owners, mut numbers, mut wrapped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for n in first..=last {
+        let key = DataKey::generate();
+        let (number, sealed) = key.wrap(&service_keys);
+        ids.push(key.id());
+        owners.push(id(n));
+        numbers.push(number);
+        wrapped.push(sealed);
+        keys.own(id(n), key.into());
+    }
+    let insert = AssertSqlSafe(format!(
+        "insert into {schema}.data_keys (key_id, owner_id, service_key, wrapped)
+         select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bytea[])"
+    ));
+    sqlx::query(insert).bind(ids).bind(owners).bind(numbers).bind(wrapped).execute(sql).await.unwrap();
+    keys
+}
+
+async fn copy(sql: &mut PgConnection, table: &Table, keys: &Keys, template: Uuid, (first, last): (i64, i64)) {
     let path = table.path();
     let (schema, _) = path.split_once('.').unwrap();
     let columns = sqlx::query(
@@ -108,7 +149,7 @@ async fn copy(sql: &mut PgConnection, table: &Table, vault: &Vault, template: Uu
             sqlx::query(insert).bind(template).bind(first).bind(last)
         }
         Some(own) => {
-            let (numbers, owners, sealed) = seal(sql, table, own, vault, template, (first, last)).await;
+            let (numbers, owners, sealed) = seal(sql, table, own, keys, template, (first, last)).await;
             let sealed_rows =
                 format!("join unnest($2::bigint[], $3::uuid[], $4::bytea[]) s (n, own, sealed) on s.own = t.{own}");
             sqlx::query(insert(&sealed_rows)).bind(template).bind(numbers).bind(owners).bind(sealed)
@@ -122,7 +163,7 @@ async fn seal(
     sql: &mut PgConnection,
     table: &Table,
     own: &str,
-    vault: &Vault,
+    keys: &Keys,
     template: Uuid,
     (first, last): (i64, i64),
 ) -> (Vec<i64>, Vec<Uuid>, Vec<Option<Vec<u8>>>) {
@@ -137,7 +178,8 @@ async fn seal(
         let (n, original, copy, value): (i64, Uuid, Uuid, Option<Vec<u8>>) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
         let place = |row| Place { table: table.name, column: "sealed", row };
-        let value = value.map(|value| vault.seal(place(copy), &vault.open(place(original), &value).unwrap()));
+        let open = |value: Vec<u8>| keys.open(place(original), &value).unwrap();
+        let value = value.map(|value| keys.seal(id(n as u64), place(copy), &open(value)).unwrap());
         (n, original, value)
     });
     rows.collect()

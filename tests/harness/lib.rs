@@ -167,7 +167,8 @@ pub struct Processes {
     pub plan: Plan,
     child: std::process::Child,
     more: Mutex<Vec<std::process::Child>>,
-    _state: TempDir,
+    /// Where the keys are, and what is logged if the environment says what to log.
+    pub state: TempDir,
 }
 
 impl Processes {
@@ -198,6 +199,10 @@ impl Processes {
             .arg(state.path())
             .envs(environment.iter().map(|(name, value)| (*name, value.as_str())))
             .stdout(std::process::Stdio::piped())
+            .stderr(match environment.iter().any(|(name, _)| *name == "RUST_LOG") {
+                true => std::fs::File::create(state.path().join("log")).unwrap().into(),
+                false => std::process::Stdio::inherit(),
+            })
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -215,7 +220,7 @@ impl Processes {
         std::thread::spawn(move || lines.for_each(drop));
         assert_eq!(ids.len(), 7, "clientele up --processes did not start");
         let token = plan.keys.token("test", &[], 1).unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, more: Mutex::default(), _state: state }
+        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, more: Mutex::default(), state }
     }
 
     /// A typed client.

@@ -27,6 +27,11 @@ impl Postgres {
         postgres
     }
 
+    /// The files of the primary, with its log of writes.
+    pub fn files(&self) -> PathBuf {
+        self.data("primary")
+    }
+
     /// The primary's URL, which is the standby's after it took over.
     pub fn url(&self) -> String {
         Self::url_at(self.port)

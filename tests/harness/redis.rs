@@ -68,6 +68,12 @@ impl Redis {
         self.child = Self::spawn(self.port, &self.folder);
     }
 
+    /// All that is in it.
+    pub fn contents(&self) -> Vec<u8> {
+        self.cli(&["save"]);
+        std::fs::read(self.dump()).unwrap()
+    }
+
     fn dump(&self) -> PathBuf {
         self.folder.path().join("dump.rdb")
     }

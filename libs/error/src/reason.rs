@@ -22,6 +22,8 @@ pub const REQUEST_ID_REUSED: Reason =
     reason(Code::InvalidArgument, "REQUEST_ID_REUSED", "The request id was used with other content.");
 /// There is no such customer.
 pub const CUSTOMER_NOT_FOUND: Reason = reason(Code::NotFound, "CUSTOMER_NOT_FOUND", "There is no such customer.");
+/// The customer was erased: what identified a person cannot be read any more, by anyone.
+pub const CUSTOMER_ERASED: Reason = reason(Code::FailedPrecondition, "CUSTOMER_ERASED", "The customer was erased.");
 /// The resource is not in the state that the caller has seen.
 pub const ETAG_MISMATCH: Reason = reason(Code::Aborted, "ETAG_MISMATCH", "The resource has changed since it was read.");
 /// The page token is not one of ours for this listing.

@@ -44,7 +44,7 @@ impl Feed {
     }
 
     pub(crate) async fn sections(&self, ids: &[Uuid]) -> Result<Vec<Section>> {
-        (self.load)(ids.to_vec()).await
+        self.db.load_past_cache(&self.load, ids.to_vec()).await
     }
 }
 

@@ -33,6 +33,11 @@ pub mod clientele {
             tonic::include_proto!("clientele.feed.v1");
         }
     }
+    pub mod keys {
+        pub mod v1 {
+            tonic::include_proto!("clientele.keys.v1");
+        }
+    }
     pub mod customer {
         pub mod v1 {
             tonic::include_proto!("clientele.customer.v1");

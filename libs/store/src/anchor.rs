@@ -34,13 +34,24 @@ impl Tx {
         )
         .await?;
         if rows.len() < ids.len() {
-            return Err(reason::CUSTOMER_NOT_FOUND.into());
+            let query = sqlx::query_scalar!(
+                r#"select exists (select 1 from customers where customer_id = any ($1) and state = 'erased') as "erased!""#,
+                &ids
+            );
+            let erased = sql("select customers", query.fetch_one(self.sql())).await?;
+            return Err(if erased { reason::CUSTOMER_ERASED } else { reason::CUSTOMER_NOT_FOUND }.into());
         }
+        let (new, known): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.fresh);
+        let (new, known): (Vec<Uuid>, Vec<Uuid>) =
+            (new.iter().map(|row| row.customer_id).collect(), known.iter().map(|row| row.customer_id).collect());
         let fresh = rows.iter().filter(|row| row.fresh && !self.vouched.contains(&row.customer_id));
         let fresh: Vec<Uuid> = fresh.map(|row| row.customer_id).collect();
         if self.db.0.directory.is_some() && !fresh.is_empty() {
             return Err(Fault::Unanchored(fresh));
         }
+        // The keys that seal what is written.
+        self.own(&known).await?;
+        self.own_new(&new).await?;
         self.raised.extend(rows.iter().map(|row| (row.customer_id, row.version)));
         self.owner = self.owner.or(ids.first().copied());
         Ok(rows.into_iter().map(|row| (row.customer_id, row.version)).collect())

@@ -94,9 +94,14 @@ impl From<sqlx::Error> for Fault {
 }
 
 impl From<Unreadable> for Fault {
-    fn from(_: Unreadable) -> Self {
-        tracing::error!("a sealed value could not be opened");
-        reason::SEALED_VALUE_UNREADABLE.into()
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Destroyed => reason::CUSTOMER_ERASED.into(),
+            Unreadable::Broken => {
+                tracing::error!("a sealed value could not be opened");
+                reason::SEALED_VALUE_UNREADABLE.into()
+            }
+        }
     }
 }
 

@@ -3,10 +3,13 @@
 
 mod anchor;
 mod change;
+mod erase;
 mod fault;
+mod keys;
 mod migrate;
 mod page;
 mod request;
+mod rotate;
 mod section;
 mod token;
 mod transaction;
@@ -46,6 +49,7 @@ struct Inner {
     service: &'static str,
     pool: PgPool,
     vault: Vault,
+    open: keys::Open,
     constraints: &'static [Constraint],
     directory: Option<Directory>,
     epoch: Arc<RwLock<[u8; 8]>>,
@@ -132,6 +136,7 @@ impl Db {
             .connect_with(options)
             .await?;
         let vault = Vault::new(&keys, service);
+        let open = keys::Open::start(service, Box::new(keys), &mut *pool.acquire().await?).await?;
         let inner = Inner {
             service,
             pool,
@@ -141,12 +146,14 @@ impl Db {
             committed: Notify::new(),
             cache,
             vault,
+            open,
             constraints,
             directory,
             epoch,
         };
         let db = Self(Arc::new(inner));
         tokio::spawn(request::purge(db.clone()));
+        tokio::spawn(rotate::keep(db.clone()));
         Ok(db)
     }
 
@@ -155,9 +162,13 @@ impl Db {
         &self.0.pool
     }
 
-    /// The service's keys.
+    /// The service's keyed hashes.
     pub fn vault(&self) -> &Vault {
         &self.0.vault
+    }
+
+    fn open_keys(&self) -> &keys::Open {
+        &self.0.open
     }
 
     /// The service's name.

@@ -87,22 +87,28 @@ impl Tx {
             .fetch_all(self.sql()),
         )
         .await?;
+        self.unlock(known.iter().map(|row| row.reply.as_slice())).await?;
         let mut known: HashMap<Uuid, _> = known.into_iter().map(|row| (row.request_id, row)).collect();
         keys.iter()
             .map(|key| match known.remove(&key.request_id) {
                 None => Ok(Claim::Fresh),
                 Some(row) if row.digest != key.digest => Ok(Claim::Reused),
-                Some(row) => Ok(Claim::Replay(self.vault().open(place(&caller, method, key.request_id), &row.reply)?)),
+                Some(row) => Ok(Claim::Replay(self.keys().open(place(&caller, method, key.request_id), &row.reply)?)),
             })
             .collect()
     }
 
-    /// Stores the replies of claimed requests, sealed.
+    /// Stores the replies of claimed requests, sealed by their customer's key.
     pub async fn settle(&mut self, method: &'static str, replies: &[(Uuid, Vec<u8>, Option<Uuid>)]) -> Result<()> {
         let caller = self.call.caller.subject.to_string();
         let ids: Vec<Uuid> = replies.iter().map(|(id, ..)| *id).collect();
-        let seal = |id, reply: &[u8]| self.vault().seal(place(&caller, method, id), reply);
-        let sealed: Vec<Vec<u8>> = replies.iter().map(|(id, reply, _)| seal(*id, reply)).collect();
+        // What is about nobody is the service's own.
+        let owners: Vec<Uuid> = replies.iter().map(|(.., customer)| customer.unwrap_or_default()).collect();
+        self.own(&owners).await?;
+        let seal = |((id, reply, _), owner): (&(Uuid, Vec<u8>, _), &Uuid)| {
+            self.keys().seal(*owner, place(&caller, method, *id), reply)
+        };
+        let sealed: Vec<Vec<u8>> = replies.iter().zip(&owners).map(seal).collect::<Result<_, _>>()?;
         let customers: Vec<Option<Uuid>> = replies.iter().map(|(.., customer)| *customer).collect();
         // Not a join with `unnest`: on a young table without statistics Postgres would begin it with all
         // of the caller's requests.

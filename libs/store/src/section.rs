@@ -103,8 +103,11 @@ impl Db {
         let decode = |section: Section| match section.failure.as_str() {
             "" if section.version == 0 => Ok(None),
             "" => T::decode(section.body).map(Some).map_err(|_| reason::INTERNAL_ERROR.into()),
-            name if name == reason::CONSISTENCY_TOKEN_EXPIRED.name => Err(reason::CONSISTENCY_TOKEN_EXPIRED.into()),
-            _ => Err(reason::INTERNAL_ERROR.into()),
+            name => {
+                let known =
+                    [reason::CONSISTENCY_TOKEN_EXPIRED, reason::CUSTOMER_ERASED, reason::SEALED_VALUE_UNREADABLE];
+                Err(known.into_iter().find(|reason| reason.name == name).unwrap_or(reason::INTERNAL_ERROR).into())
+            }
         };
         self.sections(load, &request).await?.sections.into_iter().map(decode).collect()
     }
@@ -114,13 +117,25 @@ impl Db {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let Some(cache) = self.cache() else { return load(ids).await };
+        let Some(cache) = self.cache() else { return self.load_past_cache(load, ids).await };
         let wants = self.wants(&ids);
         let begun = cache.begin(&wants).await;
-        let sections = load(ids).await?;
+        let sections = self.load_past_cache(load, ids).await?;
         if let Some(begun) = begun {
             let (cache, filled) = (cache.clone(), sections.clone());
             tokio::spawn(async move { cache.fill(&wants, &filled, begun).await });
+        }
+        Ok(sections)
+    }
+
+    /// Reads sections by the service's statement. Who was erased has none.
+    pub async fn load_past_cache(&self, load: &Load, ids: Vec<Uuid>) -> Result<Vec<Section>> {
+        let mut sections = load(ids.clone()).await?;
+        for erased in self.erased(&ids).await? {
+            for section in sections.iter_mut().filter(|section| section.customer_id == erased.to_string()) {
+                section.body.clear();
+                section.failure = reason::CUSTOMER_ERASED.name.to_owned();
+            }
         }
         Ok(sections)
     }
@@ -138,7 +153,7 @@ impl Db {
         }
         for section in sections {
             let required = required.get(&uuid(&section.customer_id)?).copied().unwrap_or(0);
-            if section.version < required {
+            if section.version < required && section.failure.is_empty() {
                 section.body.clear();
                 section.failure = reason::CONSISTENCY_TOKEN_EXPIRED.name.to_owned();
             }

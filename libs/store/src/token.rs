@@ -28,7 +28,8 @@ impl Db {
     pub async fn require_of(&self, consistency: Option<&Consistency>, customers: &[Uuid]) -> Result<()> {
         let mut required = self.required(consistency)?;
         required.retain(|customer, _| customers.contains(customer));
-        self.seen(required).await
+        self.seen(required).await?;
+        self.refuse_erased(customers).await
     }
 
     async fn seen(&self, required: BTreeMap<Uuid, i64>) -> Result<()> {

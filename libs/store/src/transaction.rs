@@ -7,7 +7,7 @@ use prost::Message;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 use tracing::Instrument;
 use uuid::Uuid;
-use vault::Vault;
+use vault::{DataKey, Keys, Vault};
 
 use crate::{Claim, Db, Fault, Key, Result};
 
@@ -22,6 +22,10 @@ pub struct Tx {
     pub(crate) raised: BTreeMap<Uuid, i64>,
     /// The customer whose erasure deletes the stored reply.
     pub(crate) owner: Option<Uuid>,
+    /// The data keys that are open.
+    pub(crate) keys: Keys,
+    /// The data keys that this write has made, and their owners.
+    pub(crate) made: Vec<(Uuid, Arc<DataKey>)>,
 }
 
 /// The reply of a repeatable write.
@@ -123,14 +127,18 @@ impl Db {
             vouched: vouched.to_vec(),
             raised: BTreeMap::new(),
             owner: None,
+            keys: Keys::new(self.service()),
+            made: Vec::new(),
         };
         let done = work(&mut tx).await?;
-        tx.transaction.commit().await?;
+        let Tx { transaction, raised, made, .. } = tx;
+        transaction.commit().await?;
         self.0.committed.notify_one();
-        if let Some(cache) = self.cache().cloned().filter(|_| !tx.raised.is_empty()) {
+        self.open_keys().hold_made(made);
+        if let Some(cache) = self.cache().cloned().filter(|_| !raised.is_empty()) {
             // Nobody waits for it: whoever must see this write has its token. Should it fail, the
             // follower of `changes` does it again.
-            let (service, life, versions) = (self.service(), self.epoch(), tx.raised.into_iter().collect::<Vec<_>>());
+            let (service, life, versions) = (self.service(), self.epoch(), raised.into_iter().collect::<Vec<_>>());
             tokio::spawn(async move { cache.raise(service, life, &versions).await });
         }
         Ok(done)
@@ -143,7 +151,7 @@ impl Tx {
         &mut self.transaction
     }
 
-    /// The service's keys.
+    /// The service's keyed hashes.
     pub fn vault(&self) -> &Vault {
         self.db.vault()
     }

@@ -18,6 +18,7 @@ use feed::Feed;
 use proto::{
     consent::v1::consent_service_server::{self, ConsentServiceServer},
     feed::v1::feed_service_server::{self, FeedServiceServer},
+    keys::v1::key_service_server::{self, KeyServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
 use server::{Gate, ServiceConfig, Serving};
@@ -52,13 +53,15 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     let feed = Feed::start(db.clone(), load.clone());
     let service = Service { store, load };
     let routes = Routes::new(ConsentServiceServer::new(service.clone()))
-        .add_service(SectionServiceServer::new(service))
+        .add_service(SectionServiceServer::new(service.clone()))
+        .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
         names: vec![
             consent_service_server::SERVICE_NAME,
             section_service_server::SERVICE_NAME,
             feed_service_server::SERVICE_NAME,
+            key_service_server::SERVICE_NAME,
         ],
         routes,
         gate: Gate::Internal(key),

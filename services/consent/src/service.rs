@@ -1,6 +1,7 @@
 use ::store::Load;
 use proto::{
     consent::v1::{consent_service_server::ConsentService, *},
+    keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     section::v1::{section_service_server::SectionService, *},
 };
 use server::accept;
@@ -84,5 +85,13 @@ impl SectionService for Service {
     ) -> Reply<ResolveIdentifiersResponse> {
         accept(request, request::resolve)?;
         Ok(Response::new(ResolveIdentifiersResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Service {
+    async fn destroy_keys(&self, request: Request<DestroyKeysRequest>) -> Reply<DestroyKeysResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.db.destroy_keys(&call, &message.customer_id).await?))
     }
 }

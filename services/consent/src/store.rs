@@ -13,7 +13,7 @@ use serde_json::json;
 use sqlx::types::Json;
 use store::{Change, Db, Key, Page, Result, Tx, Written, page_size, sql, time, timestamp, uuid};
 use uuid::Uuid;
-use vault::{Place, Vault};
+use vault::{Keys, Place};
 
 use crate::{
     decision::{self, Record},
@@ -137,7 +137,7 @@ impl Store {
                     let version = tx.raise(customer_id).await?;
                     let row = RecordRow::next(tx, record_id, customer_id, version, &statement).await?;
                     record_insert(tx, version, &row).await?;
-                    let record = row.into_proto(tx.vault())?;
+                    let record = row.into_proto(tx.keys())?;
                     let payload = json!({
                         "record_id": record_id, "purpose_id": record.purpose_id,
                         "channel": record.channel().as_str_name(), "decision": record.decision().as_str_name(),
@@ -172,7 +172,8 @@ impl Store {
         );
         let rows = sql("select consent.records", query.fetch_all(self.db.pool())).await?;
         let page = self.db.page(&listing, rows, size, |row| row.version);
-        let items = page.items.into_iter().map(|row| row.into_proto(self.db.vault())).collect::<Result<_>>()?;
+        let keys = self.db.unlock(page.items.iter().map(|row| row.sealed.as_slice())).await?;
+        let items = page.items.into_iter().map(|row| row.into_proto(&keys)).collect::<Result<_>>()?;
         Ok(Page { items, next_page_token: page.next_page_token })
     }
 
@@ -197,9 +198,10 @@ impl Store {
         let at = time(request.at).unwrap_or_else(|| decision::now(&records));
         let answer = decision::decide(&records, basis, request.channel(), at);
         rows.retain(|row| Some(row.record_id) == answer.deciding);
+        let keys = self.db.unlock(rows.iter().map(|row| row.sealed.as_slice())).await?;
         Ok(CheckConsentResponse {
             allowed: answer.allowed,
-            deciding_record: rows.pop().map(|row| row.into_proto(self.db.vault())).transpose()?,
+            deciding_record: rows.pop().map(|row| row.into_proto(&keys)).transpose()?,
             as_of: Some(timestamp(at)),
         })
     }
@@ -296,7 +298,7 @@ impl RecordRow {
         );
         let last = sql("select consent.records", query.fetch_one(tx.sql())).await?;
         let evidence = &statement.evidence;
-        let sealed = tx.vault().seal(place(record_id), evidence.reference.as_bytes());
+        let sealed = tx.keys().seal(customer_id, place(record_id), evidence.reference.as_bytes())?;
         let mut row = Self {
             record_id,
             customer_id,
@@ -384,8 +386,8 @@ impl RecordRow {
         }
     }
 
-    fn into_proto(self, vault: &Vault) -> Result<ConsentRecord> {
-        let reference = vault.open(place(self.record_id), &self.sealed)?;
+    fn into_proto(self, keys: &Keys) -> Result<ConsentRecord> {
+        let reference = keys.open(place(self.record_id), &self.sealed)?;
         let (previous_hash, hash) = (hex(&self.previous_hash), hex(&self.hash));
         let mut record = ConsentRecord { previous_hash, hash, ..self.into_brief() };
         if let Some(evidence) = &mut record.evidence {

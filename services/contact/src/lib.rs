@@ -17,6 +17,7 @@ use feed::Feed;
 use proto::{
     contact::v1::contact_service_server::{self, ContactServiceServer},
     feed::v1::feed_service_server::{self, FeedServiceServer},
+    keys::v1::key_service_server::{self, KeyServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
 use server::{Gate, ServiceConfig, Serving};
@@ -51,13 +52,15 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     let feed = Feed::start(db.clone(), load.clone());
     let service = Service { store, load };
     let routes = Routes::new(ContactServiceServer::new(service.clone()))
-        .add_service(SectionServiceServer::new(service))
+        .add_service(SectionServiceServer::new(service.clone()))
+        .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
         names: vec![
             contact_service_server::SERVICE_NAME,
             section_service_server::SERVICE_NAME,
             feed_service_server::SERVICE_NAME,
+            key_service_server::SERVICE_NAME,
         ],
         routes,
         gate: Gate::Internal(key),

@@ -1,6 +1,7 @@
 use ::store::Load;
 use proto::{
     contact::v1::{contact_service_server::ContactService, *},
+    keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     section::v1::{section_service_server::SectionService, *},
 };
 use server::accept;
@@ -93,5 +94,13 @@ impl SectionService for Service {
         let resolution =
             |found: LookupContactPointsResult| Resolution { customer_ids: found.customer_ids, failure: found.failure };
         Ok(Response::new(ResolveIdentifiersResponse { resolutions: results.into_iter().map(resolution).collect() }))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Service {
+    async fn destroy_keys(&self, request: Request<DestroyKeysRequest>) -> Reply<DestroyKeysResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.db.destroy_keys(&call, &message.customer_id).await?))
     }
 }

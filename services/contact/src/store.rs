@@ -10,7 +10,7 @@ use proto::contact::v1::*;
 use serde_json::json;
 use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
 use uuid::Uuid;
-use vault::{Place, Vault};
+use vault::{Keys, Place, Unreadable, Vault};
 
 use crate::{
     normalize::{self, Broken, Normal},
@@ -43,7 +43,7 @@ impl Store {
                     let version = tx.raise(customer).await?;
                     insert(tx, id, customer, version, &added.0, &added.1).await?;
                     changed(tx, customer, version, "contact_point.added", id, added.1.kind).await?;
-                    let contact_point = Some(select(tx, id).await?.open(tx.vault())?);
+                    let contact_point = Some(select(tx, id).await?);
                     Ok(AddContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
                 })
             })
@@ -66,16 +66,16 @@ impl Store {
                     if !request.etag.is_empty() && request.etag != row.version.to_string() {
                         return Err(reason::ETAG_MISMATCH.into());
                     }
-                    let mut point = row.open(tx.vault())?;
+                    let mut point = open(tx, &row).await?;
                     let kind = normalize::contact_point(&mut point.clone()).map_err(refusal)?.kind;
                     apply(&request, &mut point);
                     let normal = normalize::contact_point(&mut point).map_err(refusal)?;
                     if normal.kind != kind {
                         return Err(reason::CONTACT_POINT_KIND_FIXED.into());
                     }
-                    overwrite(tx, id, version, &point, &normal).await?;
+                    overwrite(tx, id, customer, version, &point, &normal).await?;
                     changed(tx, customer, version, "contact_point.updated", id, kind).await?;
-                    let contact_point = Some(select(tx, id).await?.open(tx.vault())?);
+                    let contact_point = Some(select(tx, id).await?);
                     Ok(UpdateContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
                 })
             })
@@ -120,7 +120,7 @@ impl Store {
                     become_primary(tx, customer, version, row.kind, id).await?;
                     let kind = ContactPointKind::try_from(row.kind).unwrap_or_default();
                     changed(tx, customer, version, "contact_point.made_primary", id, kind).await?;
-                    let contact_point = Some(select(tx, id).await?.open(tx.vault())?);
+                    let contact_point = Some(select(tx, id).await?);
                     Ok(SetPrimaryContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
                 })
             })
@@ -130,7 +130,8 @@ impl Store {
     pub async fn contact_point_get(&self, request: &GetContactPointRequest) -> Result<ContactPoint> {
         self.db.require(request.consistency.as_ref()).await?;
         let row = Row::select(uuid(&request.contact_point_id)?, self.db.pool()).await?;
-        row.ok_or(reason::CONTACT_POINT_NOT_FOUND)?.open(self.db.vault())
+        let row = row.ok_or(reason::CONTACT_POINT_NOT_FOUND)?;
+        row.open(&self.db.unlock([row.sealed.as_slice()]).await?)
     }
 
     pub async fn contact_point_list(&self, request: &ListContactPointsRequest) -> Result<Page<ContactPoint>> {
@@ -153,7 +154,8 @@ impl Store {
         );
         let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
         let page = self.db.page(&listing, rows, size, |row| row.contact_point_id);
-        let items = page.items.into_iter().map(|row| row.open(self.db.vault())).collect::<Result<_>>()?;
+        let keys = self.db.unlock(page.items.iter().map(|row| row.sealed.as_slice())).await?;
+        let items = page.items.into_iter().map(|row| row.open(&keys)).collect::<Result<_>>()?;
         Ok(Page { items, next_page_token: page.next_page_token })
     }
 
@@ -218,7 +220,8 @@ impl Store {
             ids
         );
         let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
-        let open = |row: Row| row.open(self.db.vault());
+        let keys = self.db.unlock(rows.iter().filter_map(|row| row.sealed.as_deref())).await?;
+        let open = |row: Row| row.open(&keys);
         let rows = rows
             .into_iter()
             .map(|row| {
@@ -279,9 +282,9 @@ impl Row {
         sql("select contact.contact_points", query.fetch_optional(executor)).await
     }
 
-    fn open(&self, vault: &Vault) -> Result<ContactPoint> {
+    fn open(&self, keys: &Keys) -> Result<ContactPoint> {
         // What is sealed is a contact point with its value and label alone.
-        let sealed = ContactPoint::decode(vault.open(place(self.contact_point_id), &self.sealed)?.as_slice())?;
+        let sealed = ContactPoint::decode(keys.open(place(self.contact_point_id), &self.sealed)?.as_slice())?;
         Ok(ContactPoint {
             contact_point_id: self.contact_point_id.to_string(),
             customer_id: self.customer_id.to_string(),
@@ -318,8 +321,14 @@ async fn locked(tx: &mut Tx, id: Uuid) -> Result<(Uuid, i64, Row)> {
     Ok((row.customer_id, version, row))
 }
 
-async fn select(tx: &mut Tx, id: Uuid) -> Result<Row> {
-    Ok(Row::select(id, tx.sql()).await?.ok_or(reason::CONTACT_POINT_NOT_FOUND)?)
+async fn select(tx: &mut Tx, id: Uuid) -> Result<ContactPoint> {
+    let row = Row::select(id, tx.sql()).await?.ok_or(reason::CONTACT_POINT_NOT_FOUND)?;
+    open(tx, &row).await
+}
+
+async fn open(tx: &mut Tx, row: &Row) -> Result<ContactPoint> {
+    tx.unlock([row.sealed.as_slice()]).await?;
+    row.open(tx.keys())
 }
 
 async fn insert(
@@ -344,13 +353,20 @@ async fn insert(
         version,
         normal.kind as i32,
         hash(tx.vault(), normal),
-        seal(tx.vault(), id, point)
+        seal(tx.keys(), customer, id, point)?
     );
     let before = sql("insert contact.contact_points", query.fetch_one(tx.sql())).await?;
     if before >= MAX_CONTACT_POINTS { Err(reason::TOO_MANY_CONTACT_POINTS.into()) } else { Ok(()) }
 }
 
-async fn overwrite(tx: &mut Tx, id: Uuid, version: i64, point: &ContactPoint, normal: &Normal) -> Result<()> {
+async fn overwrite(
+    tx: &mut Tx,
+    id: Uuid,
+    customer: Uuid,
+    version: i64,
+    point: &ContactPoint,
+    normal: &Normal,
+) -> Result<()> {
     let query = sqlx::query!(
         r#"
         update contact.contact_points set version = $2, hash = $3, sealed = $4, updated_at = clock_timestamp()
@@ -359,7 +375,7 @@ async fn overwrite(tx: &mut Tx, id: Uuid, version: i64, point: &ContactPoint, no
         id,
         version,
         hash(tx.vault(), normal),
-        seal(tx.vault(), id, point)
+        seal(tx.keys(), customer, id, point)?
     );
     sql("update contact.contact_points", query.execute(tx.sql())).await?;
     Ok(())
@@ -420,7 +436,7 @@ fn refusal((field, text): Broken) -> Failure {
     Failure::invalid(format!("contact_point.{field}"), text)
 }
 
-fn seal(vault: &Vault, id: Uuid, point: &ContactPoint) -> Vec<u8> {
+fn seal(keys: &Keys, customer: Uuid, id: Uuid, point: &ContactPoint) -> Result<Vec<u8>, Unreadable> {
     let personal = ContactPoint {
         email: point.email.clone(),
         phone: point.phone.clone(),
@@ -429,7 +445,7 @@ fn seal(vault: &Vault, id: Uuid, point: &ContactPoint) -> Vec<u8> {
         label: point.label.clone(),
         ..Default::default()
     };
-    vault.seal(place(id), &personal.encode_to_vec())
+    keys.seal(customer, place(id), &personal.encode_to_vec())
 }
 
 fn hash(vault: &Vault, normal: &Normal) -> Vec<u8> {

@@ -110,6 +110,9 @@ fn compose(
         if name == SectionName::Profile && part.as_ref().is_ok_and(|(entry, _)| entry.section.version == 0) {
             return Err(reason::CUSTOMER_NOT_FOUND.into());
         }
+        if name == SectionName::Profile && part.as_ref().is_err_and(|name| name == reason::CUSTOMER_ERASED.name) {
+            return Err(reason::CUSTOMER_ERASED.into());
+        }
         if wanted.contains(&name) {
             match &part {
                 Ok((entry, source)) => add(&mut view, &mut rest, name, &entry.section, *source),

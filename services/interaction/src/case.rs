@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::{Change, Page, Result, Written, page_size, sql, timestamp, uuid};
 use uuid::Uuid;
-use vault::{Place, Vault};
+use vault::{Keys, Place, Unreadable};
 
 use crate::{reason, store::Store};
 
@@ -36,7 +36,7 @@ impl Store {
                         case.kind,
                         case.severity,
                         case.owner_id,
-                        seal(tx.vault(), case_id, &case)
+                        seal(tx.keys(), customer_id, case_id, &case)?
                     );
                     sql("insert interaction.cases", query.execute(tx.sql())).await?;
                     let payload = json!({
@@ -67,11 +67,12 @@ impl Store {
                         return Err(reason::CASE_CLOSED.into());
                     }
                     let customer_id = row.customer_id;
-                    let case = Case { resolution: resolution.to_string(), ..row.open(tx.vault())? };
+                    tx.unlock([row.sealed()]).await?;
+                    let case = Case { resolution: resolution.to_string(), ..row.open(tx.keys())? };
                     let query = sqlx::query!(
                         "update interaction.cases set sealed = $2, closed_at = clock_timestamp() where case_id = $1",
                         case_id,
-                        seal(tx.vault(), case_id, &case)
+                        seal(tx.keys(), customer_id, case_id, &case)?
                     );
                     sql("update interaction.cases", query.execute(tx.sql())).await?;
                     let payload = json!({"case_id": case_id, "kind": case.kind().as_str_name()});
@@ -87,7 +88,9 @@ impl Store {
     pub async fn case_get(&self, request: &GetCaseRequest) -> Result<Case> {
         self.db.require(request.consistency.as_ref()).await?;
         let row = Row::select(uuid(&request.case_id)?, self.db.pool()).await?;
-        row.ok_or(reason::CASE_NOT_FOUND)?.open(self.db.vault())
+        let row = row.ok_or(reason::CASE_NOT_FOUND)?;
+        let keys = self.db.unlock([row.sealed()]).await?;
+        row.open(&keys)
     }
 
     pub async fn case_list(&self, request: &ListCasesRequest) -> Result<Page<Case>> {
@@ -110,8 +113,9 @@ impl Store {
         );
         let rows = sql("select interaction.cases", query.fetch_all(self.db.pool())).await?;
         let page = self.db.page(&listing, rows, size, |row| row.case_id);
+        let keys = self.db.unlock(page.items.iter().map(Row::sealed)).await?;
         let open = |row: Row| {
-            let case = row.open(self.db.vault())?;
+            let case = row.open(&keys)?;
             Ok(Case { description: String::new(), resolution: String::new(), ..case })
         };
         let items = page.items.into_iter().map(open).collect::<Result<_>>()?;
@@ -146,9 +150,13 @@ impl Row {
         sql("select interaction.cases", query.fetch_optional(executor)).await
     }
 
-    pub fn open(self, vault: &Vault) -> Result<Case> {
+    pub fn sealed(&self) -> &[u8] {
+        &self.sealed
+    }
+
+    pub fn open(self, keys: &Keys) -> Result<Case> {
         // What is sealed is a case with its texts alone.
-        let sealed = Case::decode(vault.open(place(self.case_id), &self.sealed)?.as_slice())?;
+        let sealed = Case::decode(keys.open(place(self.case_id), &self.sealed)?.as_slice())?;
         let state = if self.closed_at.is_some() { CaseState::Closed } else { CaseState::Open };
         Ok(Case {
             case_id: self.case_id.to_string(),
@@ -164,14 +172,14 @@ impl Row {
     }
 }
 
-fn seal(vault: &Vault, case_id: Uuid, case: &Case) -> Vec<u8> {
+fn seal(keys: &Keys, customer: Uuid, case_id: Uuid, case: &Case) -> Result<Vec<u8>, Unreadable> {
     let personal = Case {
         subject: case.subject.clone(),
         description: case.description.clone(),
         resolution: case.resolution.clone(),
         ..Default::default()
     };
-    vault.seal(place(case_id), &personal.encode_to_vec())
+    keys.seal(customer, place(case_id), &personal.encode_to_vec())
 }
 
 fn place(case_id: Uuid) -> Place {

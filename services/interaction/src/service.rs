@@ -5,6 +5,7 @@ use error::Violations;
 use futures_util::{Stream, StreamExt};
 use proto::{
     interaction::v1::{interaction_service_server::InteractionService, *},
+    keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     section::v1::{section_service_server::SectionService, *},
 };
 use server::accept;
@@ -114,5 +115,13 @@ impl SectionService for Service {
             ..Default::default()
         };
         Ok(Response::new(ResolveIdentifiersResponse { resolutions: customers.into_iter().map(resolution).collect() }))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Service {
+    async fn destroy_keys(&self, request: Request<DestroyKeysRequest>) -> Reply<DestroyKeysResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.db.destroy_keys(&call, &message.customer_id).await?))
     }
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::json;
 use sqlx::types::Json;
 use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, time, timestamp, uuid};
-use uuid::Uuid;
-use vault::{Place, Vault};
+use uuid::{Builder, Uuid};
+use vault::{Keys, Place, Unreadable, Vault};
 
 use crate::{case, reason, timeline};
 
@@ -29,6 +29,13 @@ pub struct NewInteraction {
     pub customer_id: Option<Uuid>,
     pub visitor_hash: Option<Vec<u8>>,
     pub interaction: Interaction,
+}
+
+impl NewInteraction {
+    /// Whose key seals it.
+    fn owner(&self) -> Uuid {
+        self.customer_id.unwrap_or_else(|| owner_of(self.visitor_hash.as_deref().unwrap_or_default()))
+    }
 }
 
 impl Store {
@@ -61,9 +68,11 @@ impl Store {
         if new.is_empty() {
             return Ok(());
         }
+        // What a visitor did whom nobody knows yet is sealed by a key of the visitor's own.
+        tx.own(&new.iter().map(|new| new.owner()).collect::<Vec<_>>()).await?;
         let mut c = Columns::default();
         for new in new {
-            c.push(tx.vault(), new)?;
+            c.push(tx.keys(), new)?;
         }
         let query = sqlx::query!(
             r#"
@@ -104,9 +113,13 @@ impl Store {
         );
         let row = sql("select interaction.interactions", query.fetch_optional(self.db.pool())).await?;
         let row = row.ok_or(reason::INTERACTION_NOT_FOUND)?;
+        if let Some(customer) = row.head.0.customer_id {
+            self.db.refuse_erased(&[customer]).await?;
+        }
         let mut interaction = row.head.0.into_proto();
         if let Some(sealed) = row.sealed {
-            let sealed = Interaction::decode(self.db.vault().open(place(id), &sealed)?.as_slice())?;
+            let keys = self.db.unlock([sealed.as_slice()]).await?;
+            let sealed = Interaction::decode(keys.open(place(id), &sealed)?.as_slice())?;
             interaction.transcript = sealed.transcript;
             // Who a visitor was is told only while nobody knows better.
             interaction.visitor = sealed.visitor.filter(|_| interaction.customer_id.is_empty());
@@ -153,6 +166,7 @@ impl Store {
                     visitor_claim(tx, &hash, customer_id).await?;
                     let version = tx.raise(customer_id).await?;
                     let moved_count = visitor_give(tx, &hash, customer_id).await?;
+                    tx.keys_give(owner_of(&hash), customer_id).await?;
                     let payload = json!({"moved_count": moved_count});
                     let change = Change { customer_id, version, resource: "visitor", kind: "visitor.linked", payload };
                     tx.changes(vec![change]).await?;
@@ -262,7 +276,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn push(&mut self, vault: &Vault, new: &NewInteraction) -> Result<()> {
+    fn push(&mut self, keys: &Keys, new: &NewInteraction) -> Result<()> {
         let interaction = &new.interaction;
         let occurred_at = time(interaction.occurred_time);
         self.interaction_id.push(new.interaction_id);
@@ -276,7 +290,7 @@ impl Columns {
         self.duration_ms.push(interaction.duration.as_ref().and_then(timeline::duration_ms));
         self.outcome.push(interaction.outcome.clone());
         self.satisfaction.push(interaction.satisfaction);
-        self.sealed.push(seal(vault, new));
+        self.sealed.push(seal(keys, new)?);
         Ok(())
     }
 }
@@ -311,11 +325,11 @@ pub fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result
     BASE64_STANDARD.decode(text.replace('\n', "")).map_err(D::Error::custom)
 }
 
-fn seal(vault: &Vault, new: &NewInteraction) -> Option<Vec<u8>> {
+fn seal(keys: &Keys, new: &NewInteraction) -> Result<Option<Vec<u8>>, Unreadable> {
     let transcript = new.interaction.transcript.clone();
     let personal = Interaction { transcript, visitor: new.interaction.visitor.clone(), ..Default::default() };
     let empty = personal.transcript.is_empty() && personal.visitor.is_none();
-    (!empty).then(|| vault.seal(place(new.interaction_id), &personal.encode_to_vec()))
+    (!empty).then(|| keys.seal(new.owner(), place(new.interaction_id), &personal.encode_to_vec())).transpose()
 }
 
 /// A device and an anonymous visitor of the same id are two.
@@ -325,6 +339,12 @@ fn hash(vault: &Vault, visitor: &Visitor) -> Vec<u8> {
         _ => ("visitors.device_id", &visitor.device_id),
     };
     vault.index(field, id.as_bytes()).to_vec()
+}
+
+/// A visitor as the owner of keys.
+fn owner_of(visitor_hash: &[u8]) -> Uuid {
+    let bytes = visitor_hash.first_chunk().copied().unwrap_or_default();
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 fn place(interaction_id: Uuid) -> Place {

@@ -17,6 +17,7 @@ use client::{Directory, Peer};
 use feed::Feed;
 use proto::{
     feed::v1::feed_service_server::{self, FeedServiceServer},
+    keys::v1::key_service_server::{self, KeyServiceServer},
     loyalty::v1::loyalty_service_server::{self, LoyaltyServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
@@ -52,13 +53,15 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     let feed = Feed::start(db.clone(), load.clone());
     let service = Service { store, load };
     let routes = Routes::new(LoyaltyServiceServer::new(service.clone()))
-        .add_service(SectionServiceServer::new(service))
+        .add_service(SectionServiceServer::new(service.clone()))
+        .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
         names: vec![
             loyalty_service_server::SERVICE_NAME,
             section_service_server::SERVICE_NAME,
             feed_service_server::SERVICE_NAME,
+            key_service_server::SERVICE_NAME,
         ],
         routes,
         gate: Gate::Internal(key),

@@ -18,6 +18,7 @@ use client::{Directory, Peer};
 use feed::Feed;
 use proto::{
     feed::v1::feed_service_server::{self, FeedServiceServer},
+    keys::v1::key_service_server::{self, KeyServiceServer},
     order_history::v1::order_history_service_server::{self, OrderHistoryServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
@@ -53,13 +54,15 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     let feed = Feed::start(db.clone(), load.clone());
     let service = Service { store, load };
     let routes = Routes::new(OrderHistoryServiceServer::new(service.clone()))
-        .add_service(SectionServiceServer::new(service))
+        .add_service(SectionServiceServer::new(service.clone()))
+        .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
         names: vec![
             order_history_service_server::SERVICE_NAME,
             section_service_server::SERVICE_NAME,
             feed_service_server::SERVICE_NAME,
+            key_service_server::SERVICE_NAME,
         ],
         routes,
         gate: Gate::Internal(key),

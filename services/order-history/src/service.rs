@@ -3,6 +3,7 @@ use std::pin::Pin;
 use ::store::Load;
 use futures_util::{Stream, StreamExt};
 use proto::{
+    keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     order_history::v1::{order_history_service_server::OrderHistoryService, *},
     section::v1::{section_service_server::SectionService, *},
 };
@@ -93,5 +94,13 @@ impl SectionService for Service {
         self.store.db.require(message.consistency.as_ref()).await?;
         let resolutions = self.store.identifier_resolve(&message.identifiers).await?;
         Ok(Response::new(ResolveIdentifiersResponse { resolutions }))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Service {
+    async fn destroy_keys(&self, request: Request<DestroyKeysRequest>) -> Reply<DestroyKeysResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.db.destroy_keys(&call, &message.customer_id).await?))
     }
 }

@@ -39,7 +39,10 @@ impl Store {
             }
         };
         let mut rows = Row::select(&[order_id], self.db.pool()).await?;
-        rows.pop().ok_or(reason::ORDER_NOT_FOUND)?.open(self.db.vault())
+        let row = rows.pop().ok_or(reason::ORDER_NOT_FOUND)?;
+        self.db.refuse_erased(&[row.customer_id()]).await?;
+        let keys = self.db.unlock(row.sealed()).await?;
+        row.open(&keys)
     }
 
     pub async fn order_list(&self, request: &ListOrdersRequest) -> Result<Page<Order>> {

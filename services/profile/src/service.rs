@@ -1,5 +1,6 @@
 use ::store::Load;
 use proto::{
+    keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     profile::v1::{profile_service_server::ProfileService, *},
     section::v1::{section_service_server::SectionService, *},
 };
@@ -89,5 +90,13 @@ impl SectionService for Service {
         self.store.db.require(message.consistency.as_ref()).await?;
         let resolutions = self.store.identifier_resolve(&message.identifiers).await?;
         Ok(Response::new(ResolveIdentifiersResponse { resolutions }))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Service {
+    async fn destroy_keys(&self, request: Request<DestroyKeysRequest>) -> Reply<DestroyKeysResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.db.destroy_keys(&call, &message.customer_id).await?))
     }
 }

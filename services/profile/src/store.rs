@@ -14,7 +14,7 @@ use proto::{
 use serde_json::{Value, json};
 use store::{Change, Db, Load, Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
 use uuid::Uuid;
-use vault::{Place, Vault};
+use vault::{Keys, Place, Unreadable, Vault};
 
 use crate::{reason, request};
 
@@ -107,19 +107,21 @@ impl Store {
 
     async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, i64, Profile)>> {
         let rows = Row::select(ids, self.db.pool()).await?;
-        rows.into_iter().map(|row| row.open(self.db.vault())).collect()
+        let keys = self.db.unlock(rows.iter().flat_map(Row::sealed)).await?;
+        rows.into_iter().map(|row| row.open(&keys)).collect()
     }
 
     /// What a section needs of each customer, by one statement. One that cannot be opened is no other's
     /// trouble.
     pub async fn section_rows(&self, ids: &[Uuid]) -> Result<Vec<SectionRow>> {
-        let rows = Row::select(ids, self.db.pool()).await?.into_iter();
+        let rows = Row::select(ids, self.db.pool()).await?;
+        let keys = self.db.unlock(rows.iter().flat_map(Row::sealed)).await?;
         let section = |row: Row| SectionRow {
             customer_id: row.customer_id,
             version: row.customer_version,
-            profile: row.open(self.db.vault()).map(|(_, _, profile)| profile),
+            profile: row.open(&keys).map(|(_, _, profile)| profile),
         };
-        Ok(rows.map(section).collect())
+        Ok(rows.into_iter().map(section).collect())
     }
 
     pub async fn profile_list(&self, request: &ListProfilesRequest) -> Result<Page<Profile>> {
@@ -129,7 +131,10 @@ impl Store {
         let ids = sql(
             "select profile.profiles",
             sqlx::query_scalar!(
-                "select customer_id from profile.profiles where customer_id > $1 order by customer_id limit $2",
+                r#"
+                select p.customer_id from profile.profiles p join profile.customers c using (customer_id)
+                where p.customer_id > $1 and c.state <> 'erased' order by p.customer_id limit $2
+                "#,
                 after,
                 size + 1
             )
@@ -288,12 +293,16 @@ impl Row {
         sql("select profile.profiles", query.fetch_all(executor)).await
     }
 
-    fn open(self, vault: &Vault) -> Result<(Uuid, i64, Profile)> {
+    fn sealed(&self) -> impl Iterator<Item = &[u8]> {
+        self.sealed_ids.iter().chain([&self.sealed]).map(Vec::as_slice)
+    }
+
+    fn open(self, keys: &Keys) -> Result<(Uuid, i64, Profile)> {
         // What is sealed is a profile with nothing but what identifies the person.
-        let sealed = Profile::decode(vault.open(place(self.customer_id), &self.sealed)?.as_slice())?;
+        let sealed = Profile::decode(keys.open(place(self.customer_id), &self.sealed)?.as_slice())?;
         let external_ids = self.external_ids.iter().zip(self.systems).zip(&self.sealed_ids);
         let external_ids = external_ids.map(|((id, system), sealed)| {
-            let id = String::from_utf8_lossy(&vault.open(id_place(*id), sealed)?).into_owned();
+            let id = String::from_utf8_lossy(&keys.open(id_place(*id), sealed)?).into_owned();
             Ok(ExternalId { system, id })
         });
         let profile = Profile {
@@ -314,7 +323,8 @@ impl Row {
 
 async fn profile_read(tx: &mut Tx, customer: Uuid) -> Result<Profile> {
     let row = Row::select(&[customer], tx.sql()).await?.pop().ok_or(reason::CUSTOMER_NOT_FOUND)?;
-    Ok(row.open(tx.vault())?.2)
+    tx.unlock(row.sealed()).await?;
+    Ok(row.open(tx.keys())?.2)
 }
 
 async fn profile_insert(tx: &mut Tx, customer: Uuid, version: i64, profile: &Profile) -> Result<()> {
@@ -325,7 +335,7 @@ async fn profile_insert(tx: &mut Tx, customer: Uuid, version: i64, profile: &Pro
         "#,
         customer,
         version,
-        seal(tx.vault(), customer, profile),
+        seal(tx.keys(), customer, profile)?,
         profile.gender,
         profile.language,
         profile.time_zone,
@@ -344,7 +354,7 @@ async fn profile_overwrite(tx: &mut Tx, customer: Uuid, version: i64, profile: &
         "#,
         customer,
         version,
-        seal(tx.vault(), customer, profile),
+        seal(tx.keys(), customer, profile)?,
         profile.gender,
         profile.language,
         profile.time_zone,
@@ -372,8 +382,8 @@ async fn external_ids_insert(tx: &mut Tx, customer: Uuid, external_ids: &[Extern
     let ids: Vec<Uuid> = external_ids.iter().map(|_| Uuid::now_v7()).collect();
     let systems: Vec<String> = external_ids.iter().map(|e| e.system.clone()).collect();
     let hashes: Vec<Vec<u8>> = external_ids.iter().map(|e| hash(tx.vault(), e)).collect();
-    let sealed: Vec<Vec<u8>> =
-        ids.iter().zip(external_ids).map(|(id, e)| tx.vault().seal(id_place(*id), e.id.as_bytes())).collect();
+    let seal = |(id, e): (&Uuid, &ExternalId)| tx.keys().seal(customer, id_place(*id), e.id.as_bytes());
+    let sealed: Vec<Vec<u8>> = ids.iter().zip(external_ids).map(seal).collect::<Result<_, _>>()?;
     let query = sqlx::query_scalar!(
         r#"
         with added as (
@@ -411,14 +421,14 @@ async fn changed(tx: &mut Tx, customer_id: Uuid, version: i64, kind: &'static st
     tx.changes(vec![Change { customer_id, version, resource: "profile", kind, payload }]).await
 }
 
-fn seal(vault: &Vault, customer: Uuid, profile: &Profile) -> Vec<u8> {
+fn seal(keys: &Keys, customer: Uuid, profile: &Profile) -> Result<Vec<u8>, Unreadable> {
     let personal = Profile {
         name: profile.name.clone(),
         birth_date: profile.birth_date,
         gender_description: profile.gender_description.clone(),
         ..Default::default()
     };
-    vault.seal(place(customer), &personal.encode_to_vec())
+    keys.seal(customer, place(customer), &personal.encode_to_vec())
 }
 
 fn hash(vault: &Vault, external_id: &ExternalId) -> Vec<u8> {

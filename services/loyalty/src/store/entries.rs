@@ -97,16 +97,19 @@ impl Store {
         self.db.require(request.consistency.as_ref()).await?;
         let query = sqlx::query!(
             r#"
-            select m.member_id, l.lot_id as "lot_id?", l.remaining as "remaining?", l.expires_at
+            select c.state = 'erased' as "erased!", l.lot_id as "lot_id?", l.remaining as "remaining?", l.expires_at
             from loyalty.members m
+            join loyalty.customers c using (customer_id)
             left join loyalty.lots l on l.member_id = m.member_id and l.remaining > 0
             where m.member_id = $1
             "#,
             uuid(&request.member_id)?
         );
         let rows = sql("select loyalty.lots", query.fetch_all(self.db.pool())).await?;
-        if rows.is_empty() {
-            return Err(reason::MEMBER_NOT_FOUND.into());
+        match rows.first() {
+            None => return Err(reason::MEMBER_NOT_FOUND.into()),
+            Some(row) if row.erased => return Err(error::reason::CUSTOMER_ERASED.into()),
+            Some(_) => (),
         }
         let lots = rows
             .into_iter()
@@ -119,6 +122,7 @@ impl Store {
     pub async fn ledger_list(&self, request: &ListLedgerEntriesRequest) -> Result<Page<LedgerEntry>> {
         self.db.require(request.consistency.as_ref()).await?;
         let member_id = uuid(&request.member_id)?;
+        self.member_get(&GetMemberRequest { member_id: request.member_id.clone(), ..Default::default() }).await?;
         let size = page_size(request.page_size, 100);
         let listing = format!("ListLedgerEntries {member_id}");
         let after: Option<(DateTime<Utc>, Uuid)> = self.db.cursor(&listing, &request.page_token)?;
@@ -141,10 +145,6 @@ impl Store {
             size + 1
         );
         let rows = sql("select loyalty.entries", query.fetch_all(self.db.pool())).await?;
-        if rows.is_empty() {
-            let by_id = GetMemberRequest { member_id: request.member_id.clone(), ..Default::default() };
-            self.member_get(&by_id).await?;
-        }
         let page = self.db.page(&listing, rows, size, |row| (row.created_at, row.entry_id));
         let items = page.items.into_iter().map(EntryRow::into_proto).collect();
         Ok(Page { items, next_page_token: page.next_page_token })

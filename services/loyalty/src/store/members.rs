@@ -44,7 +44,9 @@ impl Store {
             request::digits(&request.member_number)
         );
         let row = sql("select loyalty.members", query.fetch_optional(self.db.pool())).await?;
-        Ok(row.ok_or(reason::MEMBER_NOT_FOUND)?.into_proto())
+        let row = row.ok_or(reason::MEMBER_NOT_FOUND)?;
+        self.db.refuse_erased(&[row.customer_id]).await?;
+        Ok(row.into_proto())
     }
 
     /// The customers behind card numbers, in the order asked.

@@ -5,7 +5,7 @@ use prost::Message;
 use proto::order_history::v1::*;
 use store::{Fault, Result, Tx, sql};
 use uuid::Uuid;
-use vault::Vault;
+use vault::{Keys, Unreadable};
 
 use super::{
     Store,
@@ -85,7 +85,7 @@ impl Store {
         }
         let mut c = OrderColumns::default();
         for order in orders {
-            c.push(tx.vault(), order);
+            c.push(tx.keys(), order)?;
         }
         let query = sqlx::query!(
             r#"
@@ -139,7 +139,9 @@ impl Store {
     pub async fn order_revise(tx: &mut Tx, stored: &Stored, new: &NewOrder) -> Result<()> {
         let order_id = stored.order_id;
         let mut rows = Row::select(&[order_id], tx.sql()).await?;
-        let before = rows.pop().ok_or(reason::WRITE_CONFLICT)?.open(tx.vault())?;
+        let before = rows.pop().ok_or(reason::WRITE_CONFLICT)?;
+        tx.unlock(before.sealed()).await?;
+        let before = before.open(tx.keys())?;
         if before.revision != stored.revision {
             return Err(reason::WRITE_CONFLICT.into());
         }
@@ -148,7 +150,7 @@ impl Store {
             return Err(reason::RETURNED_LINE_CHANGED.into());
         }
         let row = Uuid::new_v5(&order_id, &stored.revision.to_be_bytes());
-        let sealed = tx.vault().seal(place("order_revisions", row), &before.encode_to_vec());
+        let sealed = tx.keys().seal(stored.customer_id, place("order_revisions", row), &before.encode_to_vec())?;
         let query = sqlx::query!(
             "insert into order_history.order_revisions (order_id, revision, sealed, content) values ($1, $2, $3, $4)",
             order_id,
@@ -199,7 +201,7 @@ struct OrderColumns {
 }
 
 impl OrderColumns {
-    fn push(&mut self, vault: &Vault, new: &NewOrder) {
+    fn push(&mut self, keys: &Keys, new: &NewOrder) -> Result<(), Unreadable> {
         let order = &new.order;
         let delivery = order.delivery.as_ref();
         self.order_id.push(new.order_id);
@@ -219,15 +221,16 @@ impl OrderColumns {
         self.delivery_method.push(delivery.map(|d| d.method.clone()));
         self.delivery_carrier.push(delivery.map(|d| d.carrier.clone()).unwrap_or_default());
         self.delivery_state.push(delivery.map_or(0, |d| d.state));
-        self.sealed.push(seal(vault, new.order_id, order));
+        self.sealed.push(seal(keys, new.customer_id, new.order_id, order)?);
         self.source_revision.push(order.source_revision);
+        Ok(())
     }
 }
 
 async fn order_overwrite(tx: &mut Tx, order_id: Uuid, new: &NewOrder) -> Result<()> {
     let order = &new.order;
     let delivery = order.delivery.clone();
-    let sealed = seal(tx.vault(), order_id, order);
+    let sealed = seal(tx.keys(), new.customer_id, order_id, order)?;
     let query = sqlx::query!(
         r#"
         update order_history.orders set

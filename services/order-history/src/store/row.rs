@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sqlx::types::Json;
 use store::{Result, sql, timestamp};
 use uuid::Uuid;
-use vault::{Place, Vault};
+use vault::{Keys, Place, Unreadable};
 
 /// An order without what hangs on it, as listings and sections show it.
 #[derive(Deserialize)]
@@ -147,9 +147,17 @@ impl Row {
         sql("select order_history.orders", query.fetch_all(executor)).await
     }
 
-    pub fn open(self, vault: &Vault) -> Result<Order> {
+    pub fn customer_id(&self) -> Uuid {
+        self.head.0.customer_id
+    }
+
+    pub fn sealed(&self) -> Option<&[u8]> {
+        self.sealed.as_deref()
+    }
+
+    pub fn open(self, keys: &Keys) -> Result<Order> {
         let sealed = match &self.sealed {
-            Some(sealed) => Order::decode(vault.open(place("orders", self.order_id), sealed)?.as_slice())?,
+            Some(sealed) => Order::decode(keys.open(place("orders", self.order_id), sealed)?.as_slice())?,
             None => Order::default(),
         };
         let mut order = self.head.0.into_proto();
@@ -205,7 +213,7 @@ impl ReturnJson {
 }
 
 /// Seals an order with nothing but where it goes and what tells its payments apart.
-pub fn seal(vault: &Vault, order_id: Uuid, order: &Order) -> Option<Vec<u8>> {
+pub fn seal(keys: &Keys, customer: Uuid, order_id: Uuid, order: &Order) -> Result<Option<Vec<u8>>, Unreadable> {
     let personal = Order {
         delivery: order.delivery.as_ref().map(|delivery| Delivery {
             address: delivery.address.clone(),
@@ -220,7 +228,7 @@ pub fn seal(vault: &Vault, order_id: Uuid, order: &Order) -> Option<Vec<u8>> {
         ..Default::default()
     };
     let empty = personal.delivery.is_none() && personal.payments.is_empty();
-    (!empty).then(|| vault.seal(place("orders", order_id), &personal.encode_to_vec()))
+    (!empty).then(|| keys.seal(customer, place("orders", order_id), &personal.encode_to_vec())).transpose()
 }
 
 pub fn place(table: &'static str, order_id: Uuid) -> Place {

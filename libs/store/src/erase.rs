@@ -1,0 +1,80 @@
+use access::Call;
+use error::reason;
+use proto::keys::v1::DestroyKeysResponse;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{Change, Db, Result, Tx, sql, timestamp, uuid};
+
+impl Db {
+    /// Destroys a customer's keys in this service. What they sealed cannot be opened any more, here or in
+    /// any copy of the database.
+    pub async fn destroy_keys(&self, call: &Call, customer_id: &str) -> Result<DestroyKeysResponse> {
+        let customer = uuid(customer_id)?;
+        self.transact(call, move |tx| {
+            Box::pin(async move {
+                if let Some(version) = tx.erase(customer).await? {
+                    let change = Change {
+                        customer_id: customer,
+                        version,
+                        resource: "customer",
+                        kind: "customer.erased",
+                        payload: json!({}),
+                    };
+                    tx.changes(vec![change]).await?;
+                }
+                tx.keys_destroy(customer).await?;
+                let query = sqlx::query!("delete from requests where customer_id = $1", customer);
+                let replies = sql("delete requests", query.execute(tx.sql())).await?;
+                let query = sqlx::query!(
+                    r#"
+                    select (select count(*) from data_keys where owner_id = $1) as "keys!",
+                           coalesce((select min(occurred_at) from changes
+                                     where aggregateid = $1 and type = 'customer.erased'),
+                                    (select max(destroyed_at) from data_keys where owner_id = $1)) as erased_at
+                    "#,
+                    customer
+                );
+                let erased = sql("select data_keys", query.fetch_one(tx.sql())).await?;
+                Ok(DestroyKeysResponse {
+                    destroyed_key_count: erased.keys as i32,
+                    deleted_reply_count: replies.rows_affected() as i32,
+                    erase_time: erased.erased_at.map(timestamp),
+                })
+            })
+        })
+        .await
+    }
+
+    /// Fails if any of these customers was erased.
+    pub async fn refuse_erased(&self, customers: &[Uuid]) -> Result<()> {
+        if self.erased(customers).await?.is_empty() { Ok(()) } else { Err(reason::CUSTOMER_ERASED.into()) }
+    }
+
+    /// Which of these customers were erased. It is asked behind a read: nobody comes back from erasure.
+    pub async fn erased(&self, customers: &[Uuid]) -> Result<Vec<Uuid>> {
+        let query = sqlx::query_scalar!(
+            "select customer_id from customers where customer_id = any ($1) and state = 'erased'",
+            customers
+        );
+        sql("select customers", query.fetch_all(self.pool())).await
+    }
+}
+
+impl Tx {
+    /// Marks a customer as erased, with or without data here, and answers the version; `None` when it was.
+    async fn erase(&mut self, customer: Uuid) -> Result<Option<i64>> {
+        let query = sqlx::query_scalar!(
+            r#"
+            insert into customers (customer_id, version, state) values ($1, 1, 'erased')
+            on conflict (customer_id) do update set version = customers.version + 1, state = 'erased'
+            where customers.state <> 'erased'
+            returning version
+            "#,
+            customer
+        );
+        let version = sql("insert customers", query.fetch_optional(self.sql())).await?;
+        self.raised.extend(version.map(|version| (customer, version)));
+        Ok(version)
+    }
+}

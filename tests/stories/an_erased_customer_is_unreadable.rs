@@ -1,0 +1,127 @@
+use access::{Caller, InternalKey, Purpose};
+use client::request_id;
+use proto::{
+    consent::v1::*, contact::v1::*, customer::v1::*, interaction::v1::*, keys::v1::*, loyalty::v1::*,
+    order_history::v1::*, profile::v1::*, r#type::v1::Consistency,
+};
+use tests::{Fixture, Installation, Redis, accrue, get, reason};
+use tonic::Status;
+
+/// Destroys a customer's keys in each service, as the erasure of a customer will.
+async fn destroy(installation: &Installation, customer_id: &str) -> Vec<DestroyKeysResponse> {
+    let caller = Caller { subject: "x".into(), purpose: Purpose::parse("service").unwrap() };
+    let key = InternalKey::read("gateway", &installation.plan.keys.internal_key_file()).unwrap();
+    let mut destroyed = Vec::new();
+    for address in installation.suite.services {
+        let channel = client::channel(&format!("http://{address}")).unwrap();
+        let mut request = tonic::Request::new(DestroyKeysRequest { customer_id: customer_id.to_owned() });
+        request.metadata_mut().insert("authorization", key.authorization(&caller));
+        let mut keys = key_service_client::KeyServiceClient::new(channel);
+        destroyed.push(keys.destroy_keys(request).await.unwrap().into_inner());
+    }
+    destroyed
+}
+
+fn refused<T>(what: &str, answer: Result<tonic::Response<T>, Status>) {
+    let status = answer.err().unwrap_or_else(|| panic!("{what} still answers"));
+    assert_eq!(
+        (reason(&status).as_str(), status.code()),
+        ("CUSTOMER_ERASED", tonic::Code::FailedPrecondition),
+        "{what}"
+    );
+}
+
+#[tokio::test]
+async fn whoever_was_erased_can_neither_be_read_nor_written_and_everybody_else_can() {
+    let redis = Redis::start();
+    let installation = Installation::on_redis(Some(&redis)).await;
+    let client = installation.client();
+    let (erased, other) = (Fixture::create(&client).await, Fixture::create(&client).await);
+    let id = || erased.customer_id.clone();
+    for _ in 0..3 {
+        get(&client, &id(), Vec::new()).await.unwrap();
+    }
+    let accrued = AccruePointsRequest {
+        request_id: request_id(),
+        member_id: erased.member_id.clone(),
+        points: 5,
+        cause: "before".into(),
+    };
+    client.loyalty().accrue_points(accrued.clone()).await.unwrap();
+    let orders = ListOrdersRequest { customer_id: id(), ..Default::default() };
+    let points = ListContactPointsRequest { customer_id: id(), ..Default::default() };
+    let cases = ListCasesRequest { customer_id: id(), ..Default::default() };
+    let interactions = ListInteractionsRequest { customer_id: id(), ..Default::default() };
+    assert_eq!(client.order_history().list_orders(orders.clone()).await.unwrap().into_inner().orders.len(), 1);
+
+    let first = destroy(&installation, &id()).await;
+    assert!(first.iter().all(|gone| gone.destroyed_key_count == 1 && gone.erase_time.is_some()));
+    assert!(first.iter().map(|gone| gone.deleted_reply_count).sum::<i32>() >= 7);
+    let again = destroy(&installation, &id()).await;
+    let lasting = |gone: &DestroyKeysResponse| (gone.destroyed_key_count, gone.erase_time);
+    assert!(first.iter().map(lasting).eq(again.iter().map(lasting)), "a repetition says the same");
+
+    // Reads, from wherever they might be answered.
+    for fully_consistent in [false, true] {
+        let consistency = Some(Consistency { fully_consistent, ..Default::default() });
+        let request = GetCustomerRequest { customer_id: id(), consistency, ..Default::default() };
+        refused("GetCustomer", client.customer().get_customer(request).await);
+    }
+    let both = BatchGetCustomersRequest { customer_ids: vec![id(), other.customer_id.clone()], ..Default::default() };
+    let both = client.customer().batch_get_customers(both).await.unwrap().into_inner().results;
+    assert_eq!(both[0].failure, "CUSTOMER_ERASED");
+    assert!(both[1].customer.as_ref().unwrap().unavailable.is_empty());
+    let request = GetProfileRequest { customer_id: id(), ..Default::default() };
+    refused("GetProfile", client.profile().get_profile(request).await);
+    let listed = client.profile().list_profiles(ListProfilesRequest::default()).await.unwrap().into_inner().profiles;
+    assert!(listed.iter().any(|profile| profile.customer_id == other.customer_id));
+    assert!(listed.iter().all(|profile| profile.customer_id != id()));
+    refused("ListContactPoints", client.contact().list_contact_points(points).await);
+    let request = GetContactPointRequest { contact_point_id: erased.contact_point_id.clone(), ..Default::default() };
+    refused("GetContactPoint", client.contact().get_contact_point(request).await);
+    refused("ListOrders", client.order_history().list_orders(orders).await);
+    let request = GetOrderRequest { order_id: erased.order_id.clone(), ..Default::default() };
+    refused("GetOrder", client.order_history().get_order(request).await);
+    let request = GetOrderSummaryRequest { customer_id: id(), ..Default::default() };
+    refused("GetOrderSummary", client.order_history().get_order_summary(request).await);
+    refused("ListCases", client.interaction().list_cases(cases).await);
+    let request = GetCaseRequest { case_id: erased.case_id.clone(), ..Default::default() };
+    refused("GetCase", client.interaction().get_case(request).await);
+    refused("ListInteractions", client.interaction().list_interactions(interactions).await);
+    let request = GetInteractionRequest { interaction_id: erased.interaction_id.clone(), ..Default::default() };
+    refused("GetInteraction", client.interaction().get_interaction(request).await);
+    let member_id = erased.member_id.clone();
+    let request = GetMemberRequest { member_id: member_id.clone(), ..Default::default() };
+    refused("GetMember", client.loyalty().get_member(request).await);
+    let request = GetBalanceRequest { member_id: member_id.clone(), ..Default::default() };
+    refused("GetBalance", client.loyalty().get_balance(request).await);
+    let request = ListLedgerEntriesRequest { member_id, ..Default::default() };
+    refused("ListLedgerEntries", client.loyalty().list_ledger_entries(request).await);
+    let request = ListConsentRecordsRequest { customer_id: id(), ..Default::default() };
+    refused("ListConsentRecords", client.consent().list_consent_records(request).await);
+
+    // Writes, and the replies to those from before.
+    refused("AccruePoints", client.loyalty().accrue_points(accrued).await);
+    let request = RecordOrderRequest { order: Some(tests::order(&id(), "after")) };
+    refused("RecordOrder", client.order_history().record_order(request).await);
+    let contact_point_id = erased.contact_point_id.clone();
+    let request = RemoveContactPointRequest { request_id: request_id(), contact_point_id };
+    refused("RemoveContactPoint", client.contact().remove_contact_point(request).await);
+
+    // Nothing is left to open, and nothing of it in Redis.
+    for schema in clientele::suite::SERVICES.map(|service| service.replace('-', "_")) {
+        let left = sqlx::AssertSqlSafe(format!(
+            "select (select count(*) from {schema}.data_keys where owner_id = $1 and wrapped is not null)
+                  + (select count(*) from {schema}.requests where customer_id = $1)"
+        ));
+        let customer: uuid::Uuid = id().parse().unwrap();
+        let left: i64 = sqlx::query_scalar(left).bind(customer).fetch_one(&mut installation.sql().await).await.unwrap();
+        assert_eq!(left, 0, "{schema}");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let keys = redis.cli(&["--scan", "--pattern", &format!("clientele:section:{{{}}}*", id())]);
+    assert_eq!(keys.trim(), "");
+
+    accrue(&client, &other.member_id).await;
+    assert_eq!(get(&client, &other.customer_id, other.tokens.clone()).await.unwrap().section_states.len(), 6);
+}
