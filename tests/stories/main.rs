@@ -13,6 +13,7 @@ mod callers_go_away;
 mod clients_in_other_languages;
 mod every_write_is_safe_to_repeat;
 mod faults_of_the_libraries_stay_cured;
+mod keys_turn;
 mod nothing_tells_who_anyone_is;
 mod points_are_money;
 mod purchases_are_imported;

@@ -9,6 +9,7 @@ pub mod json;
 pub mod keys;
 pub mod processes;
 mod reach;
+mod rotate;
 mod servers;
 mod show;
 pub mod suite;
@@ -43,6 +44,8 @@ enum Command {
     Token(Token),
     /// Finishes a restore of the database, before any service is started on it.
     RestoreFinish(RestoreFinish),
+    /// Turns the keys that wrap other keys, while everything is served.
+    RotateKeys(rotate::RotateKeys),
     /// Prints the version.
     Version,
 }
@@ -87,6 +90,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("tokens from before the restore are refused from now on; the services may be started");
             Ok(())
         }
+        Command::RotateKeys(rotate) => rotate.run().await,
         Command::Version => {
             println!("clientele {}", env!("CARGO_PKG_VERSION"));
             Ok(())
