@@ -97,6 +97,13 @@ async fn whoever_was_erased_can_neither_be_read_nor_written_and_everybody_else_c
     refused("GetBalance", client.loyalty().get_balance(request).await);
     let request = ListLedgerEntriesRequest { member_id, ..Default::default() };
     refused("ListLedgerEntries", client.loyalty().list_ledger_entries(request).await);
+    let request = CheckConsentRequest {
+        customer_id: id(),
+        purpose_id: format!("m{}", erased.tag),
+        channel: ConsentChannel::Email.into(),
+        ..Default::default()
+    };
+    refused("CheckConsent", client.consent().check_consent(request).await);
     let request = ListConsentRecordsRequest { customer_id: id(), ..Default::default() };
     refused("ListConsentRecords", client.consent().list_consent_records(request).await);
 

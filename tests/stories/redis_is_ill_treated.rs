@@ -14,14 +14,26 @@ use proto::{
     profile::v1::{Profile, UpdateProfileRequest},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tests::{Fixture, Installation, Redis, accrue, get};
+use tests::{Fixture, Installation, Redis, get};
 
 /// So many checked reads.
 fn reads_wanted() -> u64 {
     tests::soak("READS", 50_000)
 }
 
-/// What was acknowledged to the writers: the version of each customer in loyalty and when.
+/// Changes a customer's language, and answers the token of it.
+async fn speak(client: &Client, customer_id: &str, language: &str) -> String {
+    let request = UpdateProfileRequest {
+        request_id: request_id(),
+        customer_id: customer_id.to_owned(),
+        profile: Some(Profile { language: language.to_owned(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["language".into()] }),
+        ..Default::default()
+    };
+    client.profile().update_profile(request).await.unwrap().into_inner().consistency_token
+}
+
+/// What was acknowledged to the writers: the version of each customer in profile and when.
 type Acknowledged = Mutex<HashMap<String, Vec<(i64, Instant, String)>>>;
 
 async fn write(
@@ -34,7 +46,9 @@ async fn write(
     let mut rng = StdRng::seed_from_u64(seed);
     while !over.load(Ordering::Relaxed) {
         let fixture = &fixtures[rng.random_range(0..fixtures.len())];
-        let token = accrue(&client, &fixture.member_id).await;
+        // Nothing grows by it, however long this runs.
+        let language = ["en", "fr", "de"][rng.random_range(0..3)];
+        let token = speak(&client, &fixture.customer_id, language).await;
         let version = Token::demand(&token).unwrap().version;
         let known = (version, Instant::now(), token);
         acknowledged.lock().unwrap().entry(fixture.customer_id.clone()).or_default().push(known);
@@ -67,7 +81,7 @@ async fn read(
         let fresh = rng.random_range(0..2) == 0;
         let began = Instant::now();
         let customer = get(&client, customer_id, if fresh { vec![token] } else { Vec::new() }).await.unwrap();
-        let state = customer.section_states.iter().find(|state| state.section() == SectionName::Loyalty);
+        let state = customer.section_states.iter().find(|state| state.section() == SectionName::Profile);
         let Some(version) = state.map(|state| state.version) else {
             // Redis may be paused and the call out of time; then the section is named and not wrong.
             assert!(!customer.unavailable.is_empty());
@@ -176,15 +190,7 @@ async fn whatever_happens_to_redis_no_read_is_staler_than_it_may_be() {
     assert!(by_dumps.iter().all(|(stale, _)| *stale < Duration::from_secs(600)));
     assert!(worst < Duration::from_secs(10), "stale by {worst:?}");
     assert!(at(0.5) < Duration::from_secs(1), "half of {} stale reads by {:?}", stale.len(), at(0.5));
-    let profile = Profile { language: "fr".into(), ..Default::default() };
-    let request = UpdateProfileRequest {
-        request_id: request_id(),
-        customer_id: fixtures[0].customer_id.clone(),
-        profile: Some(profile),
-        update_mask: Some(prost_types::FieldMask { paths: vec!["language".into()] }),
-        ..Default::default()
-    };
-    let token = gateways[0].profile().update_profile(request).await.unwrap().into_inner().consistency_token;
+    let token = speak(&gateways[0], &fixtures[0].customer_id, "pt").await;
     let customer = get(&gateways[1], &fixtures[0].customer_id, vec![token]).await.unwrap();
-    assert_eq!(customer.profile.unwrap().profile.unwrap().language, "fr");
+    assert_eq!(customer.profile.unwrap().profile.unwrap().language, "pt");
 }

@@ -41,13 +41,11 @@ impl Tx {
             let erased = sql("select customers", query.fetch_one(self.sql())).await?;
             return Err(if erased { reason::CUSTOMER_ERASED } else { reason::CUSTOMER_NOT_FOUND }.into());
         }
-        let (new, known): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.fresh);
-        let (new, known): (Vec<Uuid>, Vec<Uuid>) =
-            (new.iter().map(|row| row.customer_id).collect(), known.iter().map(|row| row.customer_id).collect());
-        let fresh = rows.iter().filter(|row| row.fresh && !self.vouched.contains(&row.customer_id));
-        let fresh: Vec<Uuid> = fresh.map(|row| row.customer_id).collect();
-        if self.db.0.directory.is_some() && !fresh.is_empty() {
-            return Err(Fault::Unanchored(fresh));
+        let of = |fresh| rows.iter().filter(|row| row.fresh == fresh).map(|row| row.customer_id).collect::<Vec<_>>();
+        let (new, known) = (of(true), of(false));
+        let unknown: Vec<Uuid> = new.iter().copied().filter(|id| !self.vouched.contains(id)).collect();
+        if self.db.0.directory.is_some() && !unknown.is_empty() {
+            return Err(Fault::Unanchored(unknown));
         }
         // The keys that seal what is written.
         self.own(&known).await?;

@@ -46,7 +46,8 @@ impl Db {
         .await
     }
 
-    /// Fails if any of these customers was erased.
+    /// Fails if any of these customers was erased. Who reads by another id asks before opening anything:
+    /// another process may have destroyed a key that is still open here.
     pub async fn refuse_erased(&self, customers: &[Uuid]) -> Result<()> {
         if self.erased(customers).await?.is_empty() { Ok(()) } else { Err(reason::CUSTOMER_ERASED.into()) }
     }

@@ -179,6 +179,7 @@ impl Store {
 
     /// Decides from the database alone.
     pub async fn decide(&self, request: &CheckConsentRequest) -> Result<CheckConsentResponse> {
+        self.db.refuse_erased(&[uuid(&request.customer_id)?]).await?;
         let query = sqlx::query!(
             r#"
             select p.legal_basis, r.record_id as "record_id?"

@@ -131,6 +131,7 @@ impl Store {
         self.db.require(request.consistency.as_ref()).await?;
         let row = Row::select(uuid(&request.contact_point_id)?, self.db.pool()).await?;
         let row = row.ok_or(reason::CONTACT_POINT_NOT_FOUND)?;
+        self.db.refuse_erased(&[row.customer_id]).await?;
         row.open(&self.db.unlock([row.sealed.as_slice()]).await?)
     }
 

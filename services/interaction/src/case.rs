@@ -89,6 +89,7 @@ impl Store {
         self.db.require(request.consistency.as_ref()).await?;
         let row = Row::select(uuid(&request.case_id)?, self.db.pool()).await?;
         let row = row.ok_or(reason::CASE_NOT_FOUND)?;
+        self.db.refuse_erased(&[row.customer_id]).await?;
         let keys = self.db.unlock([row.sealed()]).await?;
         row.open(&keys)
     }
