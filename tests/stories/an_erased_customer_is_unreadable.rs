@@ -73,6 +73,9 @@ async fn whoever_was_erased_can_neither_be_read_nor_written_and_everybody_else_c
     assert!(both[1].customer.as_ref().unwrap().unavailable.is_empty());
     let request = GetProfileRequest { customer_id: id(), ..Default::default() };
     refused("GetProfile", client.profile().get_profile(request).await);
+    let both = BatchGetProfilesRequest { customer_ids: vec![id(), other.customer_id.clone()], ..Default::default() };
+    let both = client.profile().batch_get_profiles(both).await.unwrap().into_inner().results;
+    assert!(both[0].profile.is_none() && both[1].profile.is_some(), "one erased customer is no other's trouble");
     let listed = client.profile().list_profiles(ListProfilesRequest::default()).await.unwrap().into_inner().profiles;
     assert!(listed.iter().any(|profile| profile.customer_id == other.customer_id));
     assert!(listed.iter().all(|profile| profile.customer_id != id()));

@@ -188,29 +188,36 @@ struct State {
 impl All {
     fn hear(&self, of: &Address, event: Event) {
         let Some(listener) = &self.listener else { return };
+        let mut state = self.state.lock().expect("no holder panics");
         match event {
-            Event::Open => self.tell(listener, |state| state.open.extend([of.clone()])),
-            Event::Closed => self.tell(listener, |state| state.open.retain(|open| open != of)),
+            // One that was expected no longer may still speak for a moment.
+            Event::Open if state.expected.contains(of) => state.open.extend([of.clone()]),
+            Event::Open => (),
+            Event::Closed => state.open.retain(|open| open != of),
             other => listener(other),
         }
+        state.tell(listener);
     }
 
-    /// Other servers from now on. What was heard of the ones before is worth nothing.
+    /// Other servers from now on. Of those that were there before, the ones that are open stay so; but what
+    /// was heard between is worth nothing.
     fn expect(&self, expected: BTreeSet<Address>) {
         let Some(listener) = &self.listener else { return };
-        self.tell(listener, |state| state.expected.clear());
-        self.tell(listener, |state| {
-            state.open.retain(|address| expected.contains(address));
-            state.expected = expected;
-        });
-    }
-
-    fn tell(&self, listener: &Listener, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().expect("no holder panics");
-        change(&mut state);
-        let whole = !state.expected.is_empty() && state.expected.is_subset(&state.open);
-        if whole != state.told {
-            state.told = whole;
+        let before = std::mem::replace(&mut state.expected, expected.clone());
+        state.open.retain(|address| before.contains(address) && expected.contains(address));
+        if std::mem::take(&mut state.told) {
+            listener(Event::Closed);
+        }
+        state.tell(listener);
+    }
+}
+
+impl State {
+    fn tell(&mut self, listener: &Listener) {
+        let whole = !self.expected.is_empty() && self.expected.is_subset(&self.open);
+        if whole != self.told {
+            self.told = whole;
             listener(if whole { Event::Open } else { Event::Closed });
         }
     }

@@ -22,7 +22,7 @@ create table data_keys (
     constraint data_keys_destroyed_check
         check ((destroyed_at is null) = (wrapped is not null) and (wrapped is null) = (service_key is null))
 );
-create index data_keys_owner_id_idx on data_keys (owner_id, created_at) where wrapped is not null;
+create index data_keys_owner_id_idx on data_keys (owner_id, created_at);
 -- What a turned service key still wraps.
 create index data_keys_service_key_idx on data_keys (service_key) where wrapped is not null;
 

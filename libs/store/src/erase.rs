@@ -1,5 +1,5 @@
 use access::Call;
-use error::reason;
+use error::{Failure, reason};
 use proto::keys::v1::DestroyKeysResponse;
 use serde_json::json;
 use uuid::Uuid;
@@ -11,39 +11,49 @@ impl Db {
     /// any copy of the database.
     pub async fn destroy_keys(&self, call: &Call, customer_id: &str) -> Result<DestroyKeysResponse> {
         let customer = uuid(customer_id)?;
-        self.transact(call, move |tx| {
-            Box::pin(async move {
-                if let Some(version) = tx.erase(customer).await? {
-                    let change = Change {
-                        customer_id: customer,
-                        version,
-                        resource: "customer",
-                        kind: "customer.erased",
-                        payload: json!({}),
-                    };
-                    tx.changes(vec![change]).await?;
-                }
-                tx.keys_destroy(customer).await?;
-                let query = sqlx::query!("delete from requests where customer_id = $1", customer);
-                let replies = sql("delete requests", query.execute(tx.sql())).await?;
-                let query = sqlx::query!(
-                    r#"
+        if customer.is_nil() {
+            return Err(Failure::invalid("customer_id", "is nobody's").into());
+        }
+        let (version, destroyed) = self
+            .transact(call, move |tx| {
+                Box::pin(async move {
+                    if let Some(version) = tx.erase(customer).await? {
+                        let change = Change {
+                            customer_id: customer,
+                            version,
+                            resource: "customer",
+                            kind: "customer.erased",
+                            payload: json!({}),
+                        };
+                        tx.changes(vec![change]).await?;
+                    }
+                    tx.keys_destroy(customer).await?;
+                    let query = sqlx::query!("delete from requests where customer_id = $1", customer);
+                    let replies = sql("delete requests", query.execute(tx.sql())).await?;
+                    let query = sqlx::query!(
+                        r#"
                     select (select count(*) from data_keys where owner_id = $1) as "keys!",
                            coalesce((select min(occurred_at) from changes
                                      where aggregateid = $1 and type = 'customer.erased'),
                                     (select max(destroyed_at) from data_keys where owner_id = $1)) as erased_at
                     "#,
-                    customer
-                );
-                let erased = sql("select data_keys", query.fetch_one(tx.sql())).await?;
-                Ok(DestroyKeysResponse {
-                    destroyed_key_count: erased.keys as i32,
-                    deleted_reply_count: replies.rows_affected() as i32,
-                    erase_time: erased.erased_at.map(timestamp),
+                        customer
+                    );
+                    let erased = sql("select data_keys", query.fetch_one(tx.sql())).await?;
+                    let destroyed = DestroyKeysResponse {
+                        destroyed_key_count: erased.keys as i32,
+                        deleted_reply_count: replies.rows_affected() as i32,
+                        erase_time: erased.erased_at.map(timestamp),
+                    };
+                    Ok((tx.raised.get(&customer).copied(), destroyed))
                 })
             })
-        })
-        .await
+            .await?;
+        // Unlike another write it is told only once the caches were told too, if they can be reached.
+        if let (Some(cache), Some(version)) = (self.cache(), version) {
+            cache.raise(self.service(), self.epoch(), &[(customer, version)]).await;
+        }
+        Ok(destroyed)
     }
 
     /// Fails if any of these customers was erased. Who reads by another id asks before opening anything:

@@ -97,16 +97,16 @@ impl Db {
     /// Opens the keys that sealed values name, by one query for those that are not open yet.
     pub async fn unlock<'a>(&self, sealed: impl IntoIterator<Item = &'a [u8]>) -> Result<Keys> {
         let mut keys = Keys::new(self.service());
-        self.unlock_into(&mut keys, sealed, self.pool()).await?;
+        let missing = self.take_held(&mut keys, sealed);
+        if !missing.is_empty() {
+            let mut connection = self.pool().acquire().await?;
+            self.fetch(&mut keys, &missing, &mut connection).await?;
+        }
         Ok(keys)
     }
 
-    async fn unlock_into<'a>(
-        &self,
-        keys: &mut Keys,
-        sealed: impl IntoIterator<Item = &'a [u8]>,
-        executor: impl PgExecutor<'_>,
-    ) -> Result<()> {
+    /// Takes the keys that are open already, and answers the names of the others.
+    fn take_held<'a>(&self, keys: &mut Keys, sealed: impl IntoIterator<Item = &'a [u8]>) -> Vec<Uuid> {
         let ids: BTreeSet<Uuid> = sealed.into_iter().filter_map(named).filter(|id| !keys.knows(*id)).collect();
         let mut missing = Vec::new();
         for id in ids {
@@ -115,19 +115,20 @@ impl Db {
                 None => missing.push(id),
             }
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
+        missing
+    }
+
+    async fn fetch(&self, keys: &mut Keys, missing: &[Uuid], connection: &mut PgConnection) -> Result<()> {
         let query = sqlx::query_as!(
             Stored,
             "select key_id, service_key, wrapped from data_keys where key_id = any ($1)",
-            &missing
+            missing
         );
-        for stored in sql("select data_keys", query.fetch_all(executor)).await? {
+        for stored in sql("select data_keys", query.fetch_all(&mut *connection)).await? {
             let id = stored.key_id;
             if stored.wrapped.is_none() {
                 keys.add(id, None);
-            } else if let Some(key) = self.unwrap(stored).await? {
+            } else if let Some(key) = self.unwrap(stored, connection).await? {
                 self.open_keys().hold(None, &key);
                 keys.add(id, Some(key));
             }
@@ -135,12 +136,13 @@ impl Db {
         Ok(())
     }
 
-    /// A key that does not open is left out, so that what it sealed counts as broken.
-    async fn unwrap(&self, stored: Stored) -> Result<Option<Arc<DataKey>>> {
+    /// A key that does not open is left out, so that what it sealed counts as broken. It asks on the
+    /// connection that its caller has: another one might not be had while all are waiting for theirs.
+    async fn unwrap(&self, stored: Stored, connection: &mut PgConnection) -> Result<Option<Arc<DataKey>>> {
         let (Some(number), Some(wrapped)) = (stored.service_key, stored.wrapped) else { return Ok(None) };
         // Another process may have turned the service key since.
         if self.open_keys().service().newest() < Some(number) {
-            self.service_keys_read().await?;
+            self.service_keys_read(connection).await?;
         }
         let key = DataKey::unwrap(&self.open_keys().service(), stored.key_id, number, &wrapped).map(Arc::new);
         if key.is_none() {
@@ -150,8 +152,8 @@ impl Db {
     }
 
     /// Reads the service keys anew.
-    pub(crate) async fn service_keys_read(&self) -> Result<()> {
-        let stored = stored(self.pool()).await?;
+    pub(crate) async fn service_keys_read(&self, connection: &mut PgConnection) -> Result<()> {
+        let stored = stored(connection).await?;
         match ServiceKeys::open(self.service(), &stored, &*self.open_keys().ring).await {
             Ok(keys) => *self.open_keys().service.write().expect("no holder panics") = Arc::new(keys),
             Err(error) => tracing::error!(%error, "a service key could not be opened"),
@@ -165,7 +167,7 @@ impl Db {
             Ok(next) => add(&next, self.pool()).await?,
             Err(error) => tracing::error!(%error, "a service key could not be turned"),
         }
-        self.service_keys_read().await
+        self.service_keys_read(&mut *self.pool().acquire().await?).await
     }
 
     /// Wraps a number of data keys by the newest service key, and answers how many.
@@ -218,10 +220,14 @@ impl Tx {
     /// Opens the keys that sealed values name.
     pub async fn unlock<'a>(&mut self, sealed: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
         let db = self.db.clone();
+        let missing = db.take_held(&mut self.keys, sealed);
+        if missing.is_empty() {
+            return Ok(());
+        }
         let mut keys = std::mem::replace(&mut self.keys, Keys::new(db.service()));
-        let unlocked = db.unlock_into(&mut keys, sealed, self.sql()).await;
+        let fetched = db.fetch(&mut keys, &missing, self.sql()).await;
         self.keys = keys;
-        unlocked
+        fetched
     }
 
     /// Opens the keys that seal for owners, and makes those that are not there. Customers who are raised
@@ -248,7 +254,8 @@ impl Tx {
         );
         for row in sql("select data_keys", query.fetch_all(self.sql())).await? {
             let stored = Stored { key_id: row.key_id, service_key: row.service_key, wrapped: row.wrapped };
-            if let Some(key) = self.db.unwrap(stored).await? {
+            let db = self.db.clone();
+            if let Some(key) = db.unwrap(stored, self.sql()).await? {
                 self.db.open_keys().hold(Some(row.owner_id), &key);
                 self.keys.own(row.owner_id, key);
                 missing.remove(&row.owner_id);

@@ -47,7 +47,7 @@ async fn turn(db: &Db) -> Result<()> {
             break;
         }
         if done == 0 {
-            db.service_keys_read().await?;
+            db.service_keys_read(&mut *db.pool().acquire().await?).await?;
         }
         let began = std::time::Instant::now();
         let rewrapped = db.rewrap(AT_ONCE).await?;

@@ -91,13 +91,13 @@ impl Db {
     }
 
     /// What the sections of some customers say, for a service's own reads, in the order of the ids. `None`
-    /// for a customer of whom nothing is known.
+    /// for a customer of whom nothing is known; one that fails is no other's trouble.
     pub async fn say<T: Message + Default>(
         &self,
         load: &Load,
         customer_ids: &[String],
         consistency: &Option<Consistency>,
-    ) -> Result<Vec<Option<T>>> {
+    ) -> Result<Vec<Result<Option<T>>>> {
         let (customer_ids, consistency) = (customer_ids.to_vec(), consistency.clone());
         let request = BatchGetSectionsRequest { customer_ids, consistency, cache_missed: false };
         let decode = |section: Section| match section.failure.as_str() {
@@ -109,7 +109,7 @@ impl Db {
                 Err(known.into_iter().find(|reason| reason.name == name).unwrap_or(reason::INTERNAL_ERROR).into())
             }
         };
-        self.sections(load, &request).await?.sections.into_iter().map(decode).collect()
+        Ok(self.sections(load, &request).await?.sections.into_iter().map(decode).collect())
     }
 
     /// Reads sections from the database and fills the cache with them.

@@ -42,7 +42,7 @@ impl RotateKeys {
             self.write(&ring)?;
             for (service, keys) in &opened {
                 for key in keys.wrapped_anew(&ring).await? {
-                    put(&mut sql, service, &key).await?;
+                    replace(&mut sql, service, &key).await?;
                 }
             }
             println!("service keys are wrapped by key-encryption key {}", ring.current());
@@ -50,7 +50,7 @@ impl RotateKeys {
         }
         for (service, keys) in &opened {
             let next = keys.next(&ring).await?;
-            put(&mut sql, service, &next).await?;
+            add(&mut sql, service, &next).await?;
             println!("{service}: service key {}", next.number);
         }
         loop {
@@ -89,12 +89,21 @@ async fn stored(sql: &mut PgConnection, service: &str) -> anyhow::Result<Vec<Wra
     Ok(rows.iter().map(key).collect())
 }
 
-async fn put(sql: &mut PgConnection, service: &str, key: &WrappedServiceKey) -> anyhow::Result<()> {
+/// Adds a new key. A number that is taken is never taken again: data keys may be wrapped by it already.
+async fn add(sql: &mut PgConnection, service: &str, key: &WrappedServiceKey) -> anyhow::Result<()> {
     let query = format!(
-        "insert into {}.service_keys (number, wrapped_by, wrapped) values ($1, $2, $3)
-         on conflict (number) do update set wrapped_by = excluded.wrapped_by, wrapped = excluded.wrapped",
+        "insert into {}.service_keys (number, wrapped_by, wrapped) values ($1, $2, $3) on conflict do nothing",
         schema(service)
     );
+    let query = sqlx::query(AssertSqlSafe(query)).bind(key.number).bind(&key.wrapped_by).bind(&key.wrapped);
+    let added = query.execute(sql).await?.rows_affected();
+    anyhow::ensure!(added == 1, "somebody else has just turned the keys of {service}; run it again");
+    Ok(())
+}
+
+/// Replaces how a key is wrapped.
+async fn replace(sql: &mut PgConnection, service: &str, key: &WrappedServiceKey) -> anyhow::Result<()> {
+    let query = format!("update {}.service_keys set wrapped_by = $2, wrapped = $3 where number = $1", schema(service));
     sqlx::query(AssertSqlSafe(query)).bind(key.number).bind(&key.wrapped_by).bind(&key.wrapped).execute(sql).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-use ::store::Load;
+use ::store::{Fault, Load};
 use proto::{
     keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     profile::v1::{profile_service_server::ProfileService, *},
@@ -27,15 +27,19 @@ impl ProfileService for Service {
 
     async fn get_profile(&self, request: Request<GetProfileRequest>) -> Reply<GetProfileResponse> {
         let (_, message) = accept(request, |_, _| ())?;
-        let found = self.store.profile_get(&self.load, &[message.customer_id], &message.consistency).await?;
-        let profile = found.into_iter().flatten().next().ok_or(reason::CUSTOMER_NOT_FOUND)?;
+        let mut found = self.store.profile_get(&self.load, &[message.customer_id], &message.consistency).await?;
+        let profile = found.remove(0)?.ok_or(reason::CUSTOMER_NOT_FOUND)?;
         Ok(Response::new(GetProfileResponse { profile: Some(profile) }))
     }
 
     async fn batch_get_profiles(&self, request: Request<BatchGetProfilesRequest>) -> Reply<BatchGetProfilesResponse> {
         let (_, message) = accept(request, |_, _| ())?;
         let found = self.store.profile_get(&self.load, &message.customer_ids, &message.consistency).await?;
-        let results = found.into_iter().map(|profile| BatchGetProfilesResult { profile }).collect();
+        let result = |found: ::store::Result<Option<Profile>>| match found.map_err(Fault::into_failure) {
+            Err(failure) if failure.reason() == error::reason::CUSTOMER_ERASED => Ok(BatchGetProfilesResult::default()),
+            found => Ok(BatchGetProfilesResult { profile: found? }),
+        };
+        let results = found.into_iter().map(result).collect::<Result<_, Status>>()?;
         Ok(Response::new(BatchGetProfilesResponse { results }))
     }
 

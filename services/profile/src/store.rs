@@ -91,17 +91,21 @@ impl Store {
         load: &Load,
         customer_ids: &[String],
         consistency: &Option<Consistency>,
-    ) -> Result<Vec<Option<Profile>>> {
-        let said: Vec<Option<ProfileSection>> = self.db.say(load, customer_ids, consistency).await?;
+    ) -> Result<Vec<Result<Option<Profile>>>> {
+        let said: Vec<Result<Option<ProfileSection>>> = self.db.say(load, customer_ids, consistency).await?;
         let ids = customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
-        let is_cut = |section: &ProfileSection| {
+        let is_cut = |said: &Result<Option<ProfileSection>>| {
+            let Ok(Some(section)) = said else { return false };
             section.profile.as_ref().is_some_and(|p| (p.external_ids.len() as i32) < section.external_id_total_size)
         };
-        let cut = ids.iter().zip(&said).filter(|(_, section)| section.as_ref().is_some_and(is_cut));
+        let cut = ids.iter().zip(&said).filter(|(_, said)| is_cut(said));
         let cut: Vec<Uuid> = cut.map(|(id, _)| *id).collect();
         let read = if cut.is_empty() { Vec::new() } else { self.profile_rows(&cut).await? };
         let read: HashMap<Uuid, Profile> = read.into_iter().map(|(id, _, profile)| (id, profile)).collect();
-        let profile = |(id, said): (&Uuid, Option<ProfileSection>)| read.get(id).cloned().or_else(|| said?.profile);
+        let profile = |(id, said): (&Uuid, Result<Option<ProfileSection>>)| match read.get(id) {
+            Some(profile) => Ok(Some(profile.clone())),
+            None => said.map(|section| section?.profile),
+        };
         Ok(ids.iter().zip(said).map(profile).collect())
     }
 
