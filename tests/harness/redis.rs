@@ -29,7 +29,8 @@ impl Redis {
     fn spawn(port: u16, folder: &TempDir) -> Child {
         let mut redis = Command::new("redis-server");
         redis.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-        redis.args(["--enable-debug-command", "yes", "--dir"]).arg(folder.path());
+        // Who searches the dump must find what is in it.
+        redis.args(["--rdbcompression", "no", "--enable-debug-command", "yes", "--dir"]).arg(folder.path());
         redis.stdout(Stdio::null()).spawn().unwrap()
     }
 

@@ -2,7 +2,8 @@
 //! what is in a sealed column nor which value stands behind a hash.
 //!
 //! A key-encryption key, which no database holds, wraps a service's keys; the newest of those wraps a data
-//! key for each customer; and that seals. Each level turns by itself, and nothing below it is sealed anew.
+//! key for each customer; and that seals. Key-encryption keys and service keys turn, each without the other,
+//! and what is sealed stays as it is.
 //! Destroying a customer's data keys makes all that they sealed unreadable, in every copy.
 
 mod aead;
