@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 CACHE := target/tools
 PYTHON := $(CACHE)/python/bin/python
 
-.PHONY: run test soak lint tools servers clients k8s-check sqlx bench clean
+.PHONY: run test soak lint tools servers clients k8s-check sqlx catalogue bench clean
 
 ## Starts everything with sample data, shows a customer, and stays until Ctrl-C.
 run: servers
@@ -23,8 +23,8 @@ soak: servers clients
 	cargo build --workspace
 	seed=$$RANDOM; echo "seed $$seed"; CLIENTELE_SOAK_SEED=$$seed CLIENTELE_SOAK_CHANGES=1000000 \
 	CLIENTELE_SOAK_READS=1000000 CLIENTELE_SOAK_CANCELLATIONS=10000 CLIENTELE_SOAK_KEYS=1000000 \
-	CLIENTELE_SOAK_CANARIES=1000 tests/run.sh --profile soak \
-	-E 'test(whatever_happens_to_redis) + test(readers_that_are_cut_off) + test(callers_that_go_away) + test(wrapped_anew) + test(no_copy_log)'
+	CLIENTELE_SOAK_CANARIES=10000 CLIENTELE_SOAK_DRILL=1000 tests/run.sh --profile soak \
+	-E 'test(whatever_happens_to_redis) + test(readers_that_are_cut_off) + test(callers_that_go_away) + test(wrapped_anew) + test(no_copy_log) + test(stays_erased)'
 	tests/mutations.sh
 
 ## fmt, clippy, tidy, buf, deny.
@@ -42,6 +42,11 @@ k8s-check: tools
 ## Writes the offline data of checked SQL after a change of SQL or migrations.
 sqlx: servers
 	tests/with-servers.sh tests/sqlx.sh
+
+## Prints what every stored field holds, what for, and how long.
+catalogue: servers
+	@cargo build --quiet --workspace
+	@tests/with-servers.sh tests/catalogue.sh
 
 ## Measures reads and writes beside their peers. QUICK=1: reads alone, one round; CDNOW=FILE measures an import.
 bench: servers

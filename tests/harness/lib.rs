@@ -12,12 +12,14 @@ pub use redis::Redis;
 
 use std::{collections::BTreeMap, env, net::SocketAddr, sync::Mutex};
 
+use access::{InternalKey, Purpose};
 use client::Client;
 use clientele::{
     database,
     keys::Keys,
     suite::{Issuer, Plan, SERVICES, Suite},
 };
+use proto::keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_client::KeyServiceClient};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
@@ -59,7 +61,8 @@ pub async fn plan_on(admin_url: &str) -> (Plan, TempDir) {
     let issuer = Issuer { jwks: None, issuer: None, audience: None };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let redis_url = env::var("CLIENTELE_TEST_REDIS_URL").ok();
-    (Plan { database_url, keys, issuer, listen, redis_url, redis_users: false, connections: 5 }, state)
+    let erasure_journal = state.path().join("erasures");
+    (Plan { database_url, keys, erasure_journal, issuer, listen, redis_url, redis_users: false, connections: 5 }, state)
 }
 
 impl Installation {
@@ -104,12 +107,28 @@ impl Installation {
             url: database::role_url(&self.plan.database_url, service, "test").unwrap(),
             max_connections: 2,
             keys: vault::KeyRing::read(&self.plan.keys.key_ring_file()).unwrap(),
+            erasure_journal: self.plan.erasure_journal.clone(),
+            forget: &[],
             constraints: &[],
             directory: None,
             cache: None,
             migrations,
         };
         store::Db::open(settings).await.unwrap()
+    }
+
+    /// Destroys a customer's keys in each service, as the erasure of a customer does.
+    pub async fn destroy_keys(&self, customer_id: &str) -> Vec<DestroyKeysResponse> {
+        let caller = access::Caller { subject: "x".into(), purpose: Purpose::parse("service").unwrap() };
+        let key = InternalKey::read("gateway", &self.plan.keys.internal_key_file()).unwrap();
+        let mut destroyed = Vec::new();
+        for address in self.suite.services {
+            let channel = client::channel(&format!("http://{address}")).unwrap();
+            let mut request = tonic::Request::new(DestroyKeysRequest { customer_id: customer_id.to_owned() });
+            request.metadata_mut().insert("authorization", key.authorization(&caller));
+            destroyed.push(KeyServiceClient::new(channel).destroy_keys(request).await.unwrap().into_inner());
+        }
+        destroyed
     }
 
     /// How many rows a query counts.

@@ -1,26 +1,17 @@
-use access::{Caller, InternalKey, Purpose};
 use client::request_id;
 use proto::{
-    consent::v1::*, contact::v1::*, customer::v1::*, interaction::v1::*, keys::v1::*, loyalty::v1::*,
-    order_history::v1::*, profile::v1::*, r#type::v1::Consistency,
+    consent::v1::*,
+    contact::v1::*,
+    customer::v1::*,
+    interaction::v1::*,
+    keys::v1::*,
+    loyalty::v1::*,
+    order_history::v1::*,
+    profile::v1::*,
+    r#type::v1::{Consistency, ExternalId, Identifier, OrderNumber},
 };
 use tests::{Fixture, Installation, Redis, accrue, get, reason};
 use tonic::Status;
-
-/// Destroys a customer's keys in each service, as the erasure of a customer will.
-async fn destroy(installation: &Installation, customer_id: &str) -> Vec<DestroyKeysResponse> {
-    let caller = Caller { subject: "x".into(), purpose: Purpose::parse("service").unwrap() };
-    let key = InternalKey::read("gateway", &installation.plan.keys.internal_key_file()).unwrap();
-    let mut destroyed = Vec::new();
-    for address in installation.suite.services {
-        let channel = client::channel(&format!("http://{address}")).unwrap();
-        let mut request = tonic::Request::new(DestroyKeysRequest { customer_id: customer_id.to_owned() });
-        request.metadata_mut().insert("authorization", key.authorization(&caller));
-        let mut keys = key_service_client::KeyServiceClient::new(channel);
-        destroyed.push(keys.destroy_keys(request).await.unwrap().into_inner());
-    }
-    destroyed
-}
 
 fn refused<T>(what: &str, answer: Result<tonic::Response<T>, Status>) {
     let status = answer.err().unwrap_or_else(|| panic!("{what} still answers"));
@@ -54,10 +45,10 @@ async fn whoever_was_erased_can_neither_be_read_nor_written_and_everybody_else_c
     let interactions = ListInteractionsRequest { customer_id: id(), ..Default::default() };
     assert_eq!(client.order_history().list_orders(orders.clone()).await.unwrap().into_inner().orders.len(), 1);
 
-    let first = destroy(&installation, &id()).await;
+    let first = installation.destroy_keys(&id()).await;
     assert!(first.iter().all(|gone| gone.destroyed_key_count == 1 && gone.erase_time.is_some()));
     assert!(first.iter().map(|gone| gone.deleted_reply_count).sum::<i32>() >= 7);
-    let again = destroy(&installation, &id()).await;
+    let again = installation.destroy_keys(&id()).await;
     let lasting = |gone: &DestroyKeysResponse| (gone.destroyed_key_count, gone.erase_time);
     assert!(first.iter().map(lasting).eq(again.iter().map(lasting)), "a repetition says the same");
 
@@ -109,6 +100,38 @@ async fn whoever_was_erased_can_neither_be_read_nor_written_and_everybody_else_c
     refused("CheckConsent", client.consent().check_consent(request).await);
     let request = ListConsentRecordsRequest { customer_id: id(), ..Default::default() };
     refused("ListConsentRecords", client.consent().list_consent_records(request).await);
+
+    // Whoever looks them up finds nobody, and what led to them is free.
+    let request = LookupContactPointsRequest {
+        values: vec![ContactPointValue {
+            email: Some(EmailAddress { address: format!("{}@example.org", erased.tag), ..Default::default() }),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let found = client.contact().lookup_contact_points(request).await.unwrap().into_inner();
+    assert!(found.results[0].customer_ids.is_empty());
+    let external_id = ExternalId { system: "crm".into(), id: erased.tag.clone() };
+    let request = ResolveExternalIdsRequest { external_ids: vec![external_id.clone()], ..Default::default() };
+    let found = client.profile().resolve_external_ids(request).await.unwrap().into_inner();
+    assert!(found.results[0].customer_id.is_empty());
+    for identifier in [
+        Identifier {
+            order_number: Some(OrderNumber { source: "shop".into(), number: erased.tag.clone() }),
+            ..Default::default()
+        },
+        Identifier { member_number: erased.member_number.clone(), ..Default::default() },
+    ] {
+        let request = LookupCustomerRequest { identifier: Some(identifier), ..Default::default() };
+        let status = client.customer().lookup_customer(request).await.err().unwrap();
+        assert_eq!(status.code(), tonic::Code::NotFound);
+    }
+    let request = AddExternalIdRequest {
+        request_id: request_id(),
+        customer_id: other.customer_id.clone(),
+        external_id: Some(external_id),
+    };
+    client.profile().add_external_id(request).await.unwrap();
 
     // Writes, and the replies to those from before.
     refused("AccruePoints", client.loyalty().accrue_points(accrued).await);

@@ -98,6 +98,8 @@ async fn an_exhausted_pool_answers_with_a_reason() {
         url: database::role_url(&plan.database_url, "consent", "test").unwrap(),
         max_connections: 1,
         keys: vault::KeyRing::generate(),
+        erasure_journal: plan.erasure_journal,
+        forget: &[],
         constraints: &[],
         directory: None,
         cache: None,

@@ -4,6 +4,7 @@ use anyhow::Context;
 use cache::Shared;
 use figment::{Figment, providers::Env};
 use serde::{Deserialize, de::DeserializeOwned};
+use vault::KeyRing;
 
 /// What a service with a schema is configured with. Each field is an environment variable with the
 /// prefix `CLIENTELE_`: `CLIENTELE_DATABASE_URL`.
@@ -17,8 +18,14 @@ pub struct ServiceConfig {
     /// The size of the connection pool; 10 unless said.
     #[serde(default = "default_connections")]
     pub database_connections: u32,
-    /// The file with the key ring of the installation.
-    pub key_ring_file: PathBuf,
+    /// The file with the key ring of the installation; this or `key_ring` is needed.
+    #[serde(default)]
+    pub key_ring_file: Option<PathBuf>,
+    /// The key ring itself, as its file would hold it.
+    #[serde(default)]
+    pub key_ring: Option<String>,
+    /// The folder of the erasure journal, which must outlive the database and be the same for all replicas.
+    pub erasure_journal: PathBuf,
     /// The file with the secret by which the installation's processes know each other.
     pub internal_key_file: PathBuf,
     /// Where profile is, who knows which customers exist; profile itself needs none.
@@ -33,6 +40,17 @@ pub struct ServiceConfig {
     /// unless said.
     #[serde(default)]
     pub drain_seconds: u64,
+}
+
+impl ServiceConfig {
+    /// The key ring of the installation.
+    pub fn keys(&self) -> anyhow::Result<KeyRing> {
+        match (&self.key_ring_file, &self.key_ring) {
+            (Some(file), None) => Ok(KeyRing::read(file)?),
+            (None, Some(ring)) => Ok(KeyRing::parse(ring.as_bytes())?),
+            _ => anyhow::bail!("give one of CLIENTELE_KEY_RING_FILE and CLIENTELE_KEY_RING"),
+        }
+    }
 }
 
 fn default_connections() -> u32 {

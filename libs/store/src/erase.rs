@@ -4,7 +4,7 @@ use proto::keys::v1::DestroyKeysResponse;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Change, Db, Result, Tx, sql, timestamp, uuid};
+use crate::{Change, Db, Fault, Result, Tx, sql, timestamp, uuid};
 
 impl Db {
     /// Destroys a customer's keys in this service. What they sealed cannot be opened any more, here or in
@@ -14,10 +14,19 @@ impl Db {
         if customer.is_nil() {
             return Err(Failure::invalid("customer_id", "is nobody's").into());
         }
+        self.journal().append(customer).await.map_err(|error| {
+            tracing::error!(%error, "an erasure could not be written into the journal");
+            Fault::from(reason::JOURNAL_UNAVAILABLE)
+        })?;
+        self.erase(call, customer).await
+    }
+
+    /// The same without a word in the journal, where it is already.
+    pub(crate) async fn erase(&self, call: &Call, customer: Uuid) -> Result<DestroyKeysResponse> {
         let (version, destroyed) = self
             .transact(call, move |tx| {
                 Box::pin(async move {
-                    if let Some(version) = tx.erase(customer).await? {
+                    if let Some(version) = tx.mark_erased(customer).await? {
                         let change = Change {
                             customer_id: customer,
                             version,
@@ -27,6 +36,7 @@ impl Db {
                         };
                         tx.changes(vec![change]).await?;
                     }
+                    tx.forget(customer).await?;
                     tx.keys_destroy(customer).await?;
                     let query = sqlx::query!("delete from requests where customer_id = $1", customer);
                     let replies = sql("delete requests", query.execute(tx.sql())).await?;
@@ -74,7 +84,7 @@ impl Db {
 
 impl Tx {
     /// Marks a customer as erased, with or without data here, and answers the version; `None` when it was.
-    async fn erase(&mut self, customer: Uuid) -> Result<Option<i64>> {
+    async fn mark_erased(&mut self, customer: Uuid) -> Result<Option<i64>> {
         let query = sqlx::query_scalar!(
             r#"
             insert into customers (customer_id, version, state) values ($1, 1, 'erased')
@@ -87,5 +97,13 @@ impl Tx {
         let version = sql("insert customers", query.fetch_optional(self.sql())).await?;
         self.raised.extend(version.map(|version| (customer, version)));
         Ok(version)
+    }
+
+    /// Removes what leads to the customer: nobody is found by an address that nobody can read any more.
+    async fn forget(&mut self, customer: Uuid) -> Result<()> {
+        for statement in self.db.0.forget {
+            sql("delete", sqlx::query(*statement).bind(customer).execute(self.sql())).await?;
+        }
+        Ok(())
     }
 }

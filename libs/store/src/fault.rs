@@ -97,19 +97,22 @@ impl From<Unreadable> for Fault {
     fn from(unreadable: Unreadable) -> Self {
         match unreadable {
             Unreadable::Destroyed => reason::CUSTOMER_ERASED.into(),
-            Unreadable::Broken => {
-                tracing::error!("a sealed value could not be opened");
-                reason::SEALED_VALUE_UNREADABLE.into()
-            }
+            Unreadable::Broken => unreadable_value().into(),
         }
     }
 }
 
 impl From<prost::DecodeError> for Fault {
     fn from(_: prost::DecodeError) -> Self {
-        tracing::error!("an opened value is not the message it should be");
-        reason::SEALED_VALUE_UNREADABLE.into()
+        unreadable_value().into()
     }
+}
+
+/// Altered, moved, cut or damaged: whoever runs the service must know, so it is counted for an alert.
+fn unreadable_value() -> Reason {
+    tracing::error!("a sealed value could not be read");
+    opentelemetry::global::meter("store").u64_counter("clientele.sealed_value.unreadable").build().add(1, &[]);
+    reason::SEALED_VALUE_UNREADABLE
 }
 
 impl From<Fault> for tonic::Status {

@@ -58,7 +58,8 @@ impl Open {
         Ok(Self { ring, service: RwLock::new(Arc::new(keys)), named: held(), owned: held() })
     }
 
-    fn service(&self) -> Arc<ServiceKeys> {
+    /// The service's keys.
+    pub fn service(&self) -> Arc<ServiceKeys> {
         self.service.read().expect("no holder panics").clone()
     }
 
@@ -84,6 +85,12 @@ impl Open {
         for cache in [&self.named, &self.owned] {
             cache.retain(|_, held| held.since.elapsed() < LIFETIME);
         }
+    }
+
+    /// Wipes everything.
+    pub fn clear(&self) {
+        self.named.clear();
+        self.owned.clear();
     }
 
     /// Forgets what is open of an owner.

@@ -5,6 +5,7 @@ mod anchor;
 mod change;
 mod erase;
 mod fault;
+mod journal;
 mod keys;
 mod migrate;
 mod page;
@@ -24,11 +25,9 @@ pub use section::{Body, Load, in_order, loader};
 pub use transaction::{Tx, Written};
 pub use value::{check_time, time, timestamp, uuid};
 
-use std::{
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use aws_lc_rs::hmac;
 use cache::Shared;
 use client::Directory;
@@ -36,7 +35,7 @@ use sqlx::{
     ConnectOptions, Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 use vault::{KeyRing, Vault};
 
@@ -50,9 +49,11 @@ struct Inner {
     pool: PgPool,
     vault: Vault,
     open: keys::Open,
+    journal: journal::Journal,
+    forget: &'static [&'static str],
     constraints: &'static [Constraint],
     directory: Option<Directory>,
-    epoch: Arc<RwLock<[u8; 8]>>,
+    epoch: watch::Sender<[u8; 8]>,
     token_key: hmac::Key,
     page_key: hmac::Key,
     resume_key: hmac::Key,
@@ -70,6 +71,10 @@ pub struct Settings {
     pub max_connections: u32,
     /// The installation's keys.
     pub keys: KeyRing,
+    /// The folder of the erasure journal; each service has one of its own in it.
+    pub erasure_journal: PathBuf,
+    /// The statements that remove what leads to the customer `$1`.
+    pub forget: &'static [&'static str],
     /// Which constraint means which reason.
     pub constraints: &'static [Constraint],
     /// Profile, unless this is profile.
@@ -83,7 +88,7 @@ pub struct Settings {
 impl Db {
     /// Brings the schema up to date and opens the pool.
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
-        let Settings { service, url, max_connections, keys, constraints, directory, cache, migrations } = settings;
+        let Settings { service, url, max_connections, keys, constraints, directory, cache, migrations, .. } = settings;
         let schema = service.replace('-', "_");
         let options: PgConnectOptions = url.parse()?;
         let options = options
@@ -109,7 +114,7 @@ impl Db {
             .disable_statement_logging();
         migrate(&options, &schema, migrations).await?;
 
-        let epoch = Arc::new(RwLock::new([0; 8]));
+        let epoch = watch::Sender::new([0; 8]);
         let seen = epoch.clone();
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
@@ -120,7 +125,7 @@ impl Db {
                 let seen = seen.clone();
                 Box::pin(async move {
                     let epoch = token::epoch(connection).await?;
-                    *seen.write().expect("no holder panics") = epoch;
+                    seen.send_if_modified(|seen| std::mem::replace(seen, epoch) != epoch);
                     Ok(())
                 })
             })
@@ -136,7 +141,10 @@ impl Db {
             .connect_with(options)
             .await?;
         let vault = Vault::new(&keys, service);
-        let open = keys::Open::start(service, Box::new(keys), &mut *pool.acquire().await?).await?;
+        let mut connection = pool.acquire().await?;
+        let open = keys::Open::start(service, Box::new(keys), &mut connection).await?;
+        let journal = journal::Journal::open(settings.erasure_journal.join(service), &mut connection).await?;
+        drop(connection);
         let inner = Inner {
             service,
             pool,
@@ -147,11 +155,14 @@ impl Db {
             cache,
             vault,
             open,
+            journal,
+            forget: settings.forget,
             constraints,
             directory,
             epoch,
         };
         let db = Self(Arc::new(inner));
+        journal::replay(&db).await.context("the erasure journal cannot be replayed")?;
         tokio::spawn(request::purge(db.clone()));
         tokio::spawn(rotate::keep(db.clone()));
         Ok(db)
@@ -171,6 +182,10 @@ impl Db {
         &self.0.open
     }
 
+    fn journal(&self) -> &journal::Journal {
+        &self.0.journal
+    }
+
     /// The service's name.
     pub fn service(&self) -> &'static str {
         self.0.service
@@ -178,7 +193,12 @@ impl Db {
 
     /// The life of the database that was last seen: a promotion and a restore begin a new one.
     pub fn epoch(&self) -> [u8; 8] {
-        *self.0.epoch.read().expect("no holder panics")
+        *self.0.epoch.borrow()
+    }
+
+    /// Tells when another life of the database is seen.
+    fn lives(&self) -> watch::Receiver<[u8; 8]> {
+        self.0.epoch.subscribe()
     }
 
     /// The key that proves resume tokens.

@@ -17,9 +17,13 @@ const TOLD: usize = 100_000;
 /// Keeps the keys young for as long as the process runs. Several processes share the work: each takes what
 /// no other has locked, and one that ends in the middle leaves the rest to be found.
 pub(crate) async fn keep(db: Db) {
+    let mut lives = db.lives();
     while !db.pool().is_closed() {
-        tokio::time::sleep(LOOK).await;
-        db.open_keys().sweep();
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => db.open_keys().sweep(),
+            // A standby or a backup may not have every key that is open here.
+            _ = lives.changed() => db.open_keys().clear(),
+        }
         if let Err(fault) = turn(&db).await {
             let reason = fault.into_failure().reason().name;
             tracing::warn!(reason, "keys could not be turned");
@@ -28,12 +32,18 @@ pub(crate) async fn keep(db: Db) {
 }
 
 async fn turn(db: &Db) -> Result<()> {
-    let query = sqlx::query_scalar!(
-        r#"select coalesce(max(created_at) < now() - $1::text::interval, false) as "old!" from service_keys"#,
+    let query = sqlx::query!(
+        r#"
+        select max(number) as newest, coalesce(max(created_at) < now() - $1::text::interval, false) as "old!"
+        from service_keys
+        "#,
         AGE
     );
-    if query.fetch_one(db.pool()).await? {
+    let stored = query.fetch_one(db.pool()).await?;
+    if stored.old {
         db.service_key_turn().await?;
+    } else if stored.newest != db.open_keys().service().newest() {
+        db.service_keys_read(&mut *db.pool().acquire().await?).await?;
     }
     let (mut done, mut told) = (0, 0);
     loop {
@@ -45,9 +55,6 @@ async fn turn(db: &Db) -> Result<()> {
         );
         if !query.fetch_one(db.pool()).await? {
             break;
-        }
-        if done == 0 {
-            db.service_keys_read(&mut *db.pool().acquire().await?).await?;
         }
         let began = std::time::Instant::now();
         let rewrapped = db.rewrap(AT_ONCE).await?;

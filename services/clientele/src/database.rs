@@ -22,7 +22,7 @@ pub async fn prepare(url: &str, passwords: &BTreeMap<String, String>) -> anyhow:
 }
 
 async fn attempt(url: &str, passwords: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(url).await.context("the database cannot be reached")?;
+    let mut connection = connect(url).await?;
     connection.execute("revoke all on schema public from public").await?;
     for service in SERVICES {
         let role = schema(service);
@@ -53,7 +53,7 @@ async fn attempt(url: &str, passwords: &BTreeMap<String, String>) -> anyhow::Res
 /// opens: it begins a new life, so that tokens of the one before are refused, and the changes it
 /// brought belong to a transaction of this cluster.
 pub async fn finish_restore(url: &str) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(url).await.context("the database cannot be reached")?;
+    let mut connection = connect(url).await?;
     for service in SERVICES {
         let role = schema(service);
         let statement = format!(
@@ -65,6 +65,11 @@ pub async fn finish_restore(url: &str) -> anyhow::Result<()> {
     }
     connection.close().await?;
     Ok(())
+}
+
+/// A connection, or a word on why there is none.
+pub async fn connect(url: &str) -> anyhow::Result<PgConnection> {
+    PgConnection::connect(url).await.context("the database cannot be reached")
 }
 
 /// A service's schema and role: its name with `_` for `-`.

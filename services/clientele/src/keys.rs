@@ -117,7 +117,7 @@ impl Keys {
 }
 
 /// A file that only its owner can read.
-fn secret(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
+pub fn secret(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     Ok(file.write_all(contents)?)
 }

@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "this is the one crate that talks to people")]
 
 pub mod acl;
+mod backup;
+pub mod catalogue;
 pub mod database;
 mod import;
 pub mod json;
@@ -42,10 +44,16 @@ enum Command {
     Lookup(show::Lookup),
     /// Prints a caller's token for the installation in the state folder.
     Token(Token),
-    /// Finishes a restore of the database, before any service is started on it.
+    /// Copies the database and its keys, apart.
+    Backup(backup::Backup),
+    /// Brings a backup into a new database.
+    Restore(backup::Restore),
+    /// Finishes a restore that was made by other means, before any service is started on it.
     RestoreFinish(RestoreFinish),
     /// Turns the keys that wrap other keys, while everything is served.
     RotateKeys(rotate::RotateKeys),
+    /// Prints what every stored field holds, what for, and how long.
+    Catalogue(catalogue::Catalogue),
     /// Prints the version.
     Version,
 }
@@ -85,12 +93,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{}", keys.token(&token.subject, &token.purposes, token.hours)?);
             Ok(())
         }
+        Command::Backup(backup) => backup.run().await,
+        Command::Restore(restore) => restore.run().await,
         Command::RestoreFinish(restored) => {
             database::finish_restore(&restored.database_url).await?;
             println!("tokens from before the restore are refused from now on; the services may be started");
             Ok(())
         }
         Command::RotateKeys(rotate) => rotate.run().await,
+        Command::Catalogue(catalogue) => catalogue.run().await,
         Command::Version => {
             println!("clientele {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -40,7 +40,8 @@ impl Processes {
                 .env("CLIENTELE_LISTEN", config.listen.to_string())
                 .env("CLIENTELE_DATABASE_URL", config.database_url)
                 .env("CLIENTELE_DATABASE_CONNECTIONS", config.database_connections.to_string())
-                .env("CLIENTELE_KEY_RING_FILE", config.key_ring_file)
+                .env("CLIENTELE_KEY_RING_FILE", plan.keys.key_ring_file())
+                .env("CLIENTELE_ERASURE_JOURNAL", config.erasure_journal)
                 .env("CLIENTELE_INTERNAL_KEY_FILE", config.internal_key_file);
             if let Some(url) = config.profile_url {
                 command.env("CLIENTELE_PROFILE_URL", url);

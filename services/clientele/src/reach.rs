@@ -5,7 +5,10 @@ use client::Client;
 use serde::{Deserialize, Serialize};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::{keys::Keys, up};
+use crate::{
+    keys::{self, Keys},
+    up,
+};
 
 /// Which gateway to talk to, and as whom.
 #[derive(clap::Args)]
@@ -24,11 +27,45 @@ pub struct Reach {
     pub state: PathBuf,
 }
 
+/// Which database to work on, and what opens it.
+#[derive(clap::Args)]
+pub struct Stock {
+    /// The database, with a role that owns it; the one of `clientele up` unless said.
+    #[arg(long, env = "CLIENTELE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// The installation's key ring; the one of the state folder unless said.
+    #[arg(long, env = "CLIENTELE_KEY_RING_FILE")]
+    key_ring_file: Option<PathBuf>,
+    /// Where the installation keeps its keys.
+    #[arg(long, default_value = up::STATE, env = "CLIENTELE_STATE")]
+    state: PathBuf,
+}
+
+impl Stock {
+    /// The database's URL.
+    pub fn database_url(&self) -> anyhow::Result<String> {
+        match &self.database_url {
+            Some(url) => Ok(url.clone()),
+            None => Ok(Running::read(&self.state)?.database_url),
+        }
+    }
+
+    /// The key ring's file.
+    pub fn key_ring_file(&self) -> anyhow::Result<PathBuf> {
+        match &self.key_ring_file {
+            Some(file) => Ok(file.clone()),
+            None => Ok(Keys::load(&self.state)?.key_ring_file()),
+        }
+    }
+}
+
 /// What `clientele up` leaves behind for those who come later.
 #[derive(Deserialize, Serialize)]
 pub struct Running {
     /// The gateway.
     pub url: String,
+    /// The database, with the role that owns it.
+    pub database_url: String,
 }
 
 impl Reach {
@@ -49,12 +86,12 @@ impl Reach {
 impl Running {
     /// Leaves word in the state folder.
     pub fn write(&self, state: &std::path::Path) -> anyhow::Result<()> {
-        Ok(std::fs::write(state.join("running.json"), serde_json::to_string_pretty(self)?)?)
+        keys::secret(&state.join("running.json"), serde_json::to_string_pretty(self)?.as_bytes())
     }
 
     fn read(state: &std::path::Path) -> anyhow::Result<Self> {
         let text = std::fs::read(state.join("running.json")).with_context(|| {
-            format!("nothing runs in {}; start it with clientele up, or give --url", state.display())
+            format!("nothing runs in {}; start it with clientele up, or give a URL", state.display())
         })?;
         Ok(serde_json::from_slice(&text)?)
     }

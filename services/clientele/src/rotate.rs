@@ -1,12 +1,16 @@
 //! Turns keys while everything is served. What was sealed stays as it is: only what wraps is new.
 
-use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, time::Duration};
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use anyhow::Context;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use vault::{KeyEncryption, KeyRing, ServiceKeys, WrappedServiceKey};
 
-use crate::{database::schema, suite::SERVICES};
+use crate::{
+    database::{self, schema},
+    reach::Stock,
+    suite::SERVICES,
+};
 
 /// Progress is told this often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -15,12 +19,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// ended and run again; the services go on by themselves.
 #[derive(clap::Args)]
 pub struct RotateKeys {
-    /// The database, with a role that owns it.
-    #[arg(long, env = "CLIENTELE_DATABASE_URL", hide_env_values = true)]
-    database_url: String,
-    /// The installation's key ring.
-    #[arg(long, env = "CLIENTELE_KEY_RING_FILE")]
-    key_ring_file: PathBuf,
+    #[command(flatten)]
+    stock: Stock,
     /// Adds a key-encryption key to the ring too and wraps the service keys by it. The services read the ring
     /// when they start, so start them again, one after the other, before the next time.
     #[arg(long)]
@@ -30,8 +30,9 @@ pub struct RotateKeys {
 impl RotateKeys {
     /// Turns the keys.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut sql = PgConnection::connect(&self.database_url).await.context("the database cannot be reached")?;
-        let mut ring = KeyRing::read(&self.key_ring_file)?;
+        let mut sql = database::connect(&self.stock.database_url()?).await?;
+        let key_ring_file = self.stock.key_ring_file()?;
+        let mut ring = KeyRing::read(&key_ring_file)?;
         let mut opened = Vec::new();
         for service in SERVICES {
             let keys = ServiceKeys::open(service, &stored(&mut sql, service).await?, &ring).await;
@@ -39,7 +40,7 @@ impl RotateKeys {
         }
         if self.key_encryption_key {
             ring.rotate();
-            self.write(&ring)?;
+            write(&ring, &key_ring_file)?;
             for (service, keys) in &opened {
                 for key in keys.wrapped_anew(&ring).await? {
                     replace(&mut sql, service, &key).await?;
@@ -66,18 +67,19 @@ impl RotateKeys {
             tokio::time::sleep(LOOK).await;
         }
     }
-
-    /// The new ring is whole or not there.
-    fn write(&self, ring: &KeyRing) -> anyhow::Result<()> {
-        let beside = self.key_ring_file.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(ring.to_json().as_bytes())?;
-        file.sync_all()?;
-        Ok(fs::rename(&beside, &self.key_ring_file)?)
-    }
 }
 
-async fn stored(sql: &mut PgConnection, service: &str) -> anyhow::Result<Vec<WrappedServiceKey>> {
+/// The new ring is whole or not there.
+fn write(ring: &KeyRing, file: &Path) -> anyhow::Result<()> {
+    let beside = file.with_extension("new");
+    let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    new.write_all(ring.to_json().as_bytes())?;
+    new.sync_all()?;
+    Ok(fs::rename(&beside, file)?)
+}
+
+/// The keys of a service as they are stored.
+pub async fn stored(sql: &mut PgConnection, service: &str) -> anyhow::Result<Vec<WrappedServiceKey>> {
     let query = format!("select number, wrapped_by, wrapped from {}.service_keys order by number", schema(service));
     let rows =
         sqlx::query(AssertSqlSafe(query)).fetch_all(sql).await.context("the services have not been started yet")?;

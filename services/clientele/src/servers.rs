@@ -202,7 +202,7 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// The folder with the newest Postgres: Debian keeps it out of the path.
-fn postgres_bin() -> anyhow::Result<PathBuf> {
+pub fn postgres_bin() -> anyhow::Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions
         .filter(|entry| entry.path().join("bin/postgres").exists())

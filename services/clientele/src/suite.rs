@@ -37,6 +37,8 @@ pub struct Plan {
     pub database_url: String,
     /// The installation's secrets.
     pub keys: Keys,
+    /// Where erasures are written down, outside the database.
+    pub erasure_journal: PathBuf,
     /// How callers are known.
     pub issuer: Issuer,
     /// Where the gateway listens.
@@ -57,7 +59,9 @@ impl Plan {
             listen,
             database_url: database::role_url(&self.database_url, name, password)?,
             database_connections: self.connections,
-            key_ring_file: self.keys.key_ring_file(),
+            key_ring_file: Some(self.keys.key_ring_file()),
+            key_ring: None,
+            erasure_journal: self.erasure_journal.clone(),
             internal_key_file: self.keys.internal_key_file(),
             profile_url: (name != profile::NAME).then(|| format!("http://{profile}")),
             redis_url: self.redis_url(name)?,

@@ -73,6 +73,7 @@ impl Up {
         let plan = Plan {
             database_url: servers.database_url.clone(),
             keys,
+            erasure_journal: self.state.join("erasures"),
             issuer: self.issuer.clone(),
             listen: self.listen,
             redis_url: Some(servers.redis_url.clone()),
@@ -96,7 +97,7 @@ impl Up {
             Services::Outside(processes) => processes.address,
         };
         let url = format!("http://{address}");
-        Running { url: url.clone() }.write(&self.state)?;
+        Running { url: url.clone(), database_url: plan.database_url.clone() }.write(&self.state)?;
         println!("clientele is up: {url} (Redis at {})", servers.redis_url);
         if let Services::Outside(processes) = &services {
             processes.ids().for_each(|(name, id)| println!("  {name:<14} process {id}"));

@@ -24,7 +24,6 @@ use server::{Gate, ServiceConfig, Serving};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use vault::KeyRing;
 
 use crate::{service::Service, store::Store};
 
@@ -34,13 +33,16 @@ pub const NAME: &str = "contact";
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
+    let keys = config.keys()?;
     let profile = config.profile_url.context("CLIENTELE_PROFILE_URL is not set")?;
     let directory = Directory::new(Peer::new(client::channel(&profile)?, key.clone()));
     let db = Db::open(Settings {
         service: NAME,
         url: config.database_url,
         max_connections: config.database_connections,
-        keys: KeyRing::read(&config.key_ring_file)?,
+        keys,
+        erasure_journal: config.erasure_journal,
+        forget: &["update contact_points set hash = uuid_send(contact_point_id) where customer_id = $1"],
         constraints: reason::CONSTRAINTS,
         directory: Some(directory),
         cache: server::cache(&config.redis_url, &config.cache_key_file)?,

@@ -69,6 +69,8 @@ impl Store {
             select asked.position as "position!", found.customer_id
             from unnest($1::text[], $2::text[]) with ordinality as asked (source, number, position)
             join order_history.orders as found using (source, number)
+            join order_history.customers as c using (customer_id)
+            where c.state <> 'erased'
             "#,
             &sources,
             &numbers

@@ -22,7 +22,6 @@ use server::{Gate, ServiceConfig, Serving};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use vault::KeyRing;
 
 use crate::{service::Service, store::Store};
 
@@ -32,11 +31,14 @@ pub const NAME: &str = "profile";
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
+    let keys = config.keys()?;
     let db = Db::open(Settings {
         service: NAME,
         url: config.database_url,
         max_connections: config.database_connections,
-        keys: KeyRing::read(&config.key_ring_file)?,
+        keys,
+        erasure_journal: config.erasure_journal,
+        forget: &["delete from external_ids where customer_id = $1"],
         constraints: reason::CONSTRAINTS,
         directory: None,
         cache: server::cache(&config.redis_url, &config.cache_key_file)?,

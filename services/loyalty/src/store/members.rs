@@ -57,6 +57,8 @@ impl Store {
             select asked.position as "position!", found.customer_id
             from unnest($1::text[]) with ordinality as asked (member_number, position)
             join loyalty.members as found using (member_number)
+            join loyalty.customers as c using (customer_id)
+            where c.state <> 'erased'
             "#,
             &numbers
         );

@@ -1,0 +1,28 @@
+-- The catalogue: what each column holds.
+comment on column consent.purposes.purpose_id is 'Purpose.purpose_id';
+comment on column consent.purposes.display_name is 'Purpose.display_name';
+comment on column consent.purposes.legal_basis is 'Purpose.legal_basis';
+comment on column consent.purposes.notice_version is 'Purpose.notice_version';
+comment on column consent.purposes.created_at is 'Purpose.create_time';
+comment on column consent.notices.purpose_id is 'Purpose.purpose_id';
+comment on column consent.notices.version is 'Purpose.notice_version';
+comment on column consent.notices.language is 'Purpose.notice_texts.language';
+comment on column consent.notices.text is 'Purpose.notice_texts.text';
+comment on column consent.notices.sha256 is 'Purpose.notice_texts.sha256';
+comment on column consent.notices.published_at is 'OPERATIONAL';
+comment on column consent.notice_versions.purpose_id is 'Purpose.purpose_id';
+comment on column consent.notice_versions.version is 'Purpose.notice_version';
+comment on column consent.records.record_id is 'ConsentRecord.record_id';
+comment on column consent.records.customer_id is 'ConsentRecord.customer_id';
+comment on column consent.records.version is 'OPERATIONAL';
+comment on column consent.records.purpose_id is 'ConsentRecord.purpose_id';
+comment on column consent.records.channel is 'ConsentRecord.channel';
+comment on column consent.records.decision is 'ConsentRecord.decision';
+comment on column consent.records.method is 'ConsentRecord.evidence.method';
+comment on column consent.records.notice_version is 'ConsentRecord.evidence.notice_version';
+comment on column consent.records.language is 'ConsentRecord.evidence.language';
+comment on column consent.records.sealed is 'sealed ConsentRecord.evidence.reference';
+comment on column consent.records.recorded_at is 'ConsentRecord.record_time';
+comment on column consent.records.expires_at is 'ConsentRecord.expire_time';
+comment on column consent.records.previous_hash is 'ConsentRecord.previous_hash';
+comment on column consent.records.hash is 'ConsentRecord.hash';

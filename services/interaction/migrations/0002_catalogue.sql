@@ -1,0 +1,24 @@
+-- The catalogue: what each column holds.
+comment on column interaction.visitors.hash is 'hash Interaction.visitor';
+comment on column interaction.visitors.customer_id is 'Interaction.customer_id';
+comment on column interaction.interactions.interaction_id is 'Interaction.interaction_id';
+comment on column interaction.interactions.customer_id is 'Interaction.customer_id';
+comment on column interaction.interactions.visitor_hash is 'hash Interaction.visitor';
+comment on column interaction.interactions.occurred_at is 'Interaction.occurred_time';
+comment on column interaction.interactions.received_at is 'Interaction.received_time';
+comment on column interaction.interactions.channel is 'Interaction.channel';
+comment on column interaction.interactions.direction is 'Interaction.direction';
+comment on column interaction.interactions.topic is 'Interaction.topic';
+comment on column interaction.interactions.agent_id is 'Interaction.agent_id';
+comment on column interaction.interactions.duration_ms is 'Interaction.duration';
+comment on column interaction.interactions.outcome is 'Interaction.outcome';
+comment on column interaction.interactions.satisfaction is 'Interaction.satisfaction';
+comment on column interaction.interactions.sealed is 'sealed Interaction.transcript, Interaction.visitor';
+comment on column interaction.cases.case_id is 'Case.case_id';
+comment on column interaction.cases.customer_id is 'Case.customer_id';
+comment on column interaction.cases.kind is 'Case.kind';
+comment on column interaction.cases.severity is 'Case.severity';
+comment on column interaction.cases.owner_id is 'Case.owner_id';
+comment on column interaction.cases.sealed is 'sealed Case.subject, Case.description, Case.resolution';
+comment on column interaction.cases.opened_at is 'Case.open_time';
+comment on column interaction.cases.closed_at is 'Case.close_time';
