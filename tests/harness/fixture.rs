@@ -20,6 +20,8 @@ pub struct Fixture {
     pub tag: String,
     /// An e-mail address.
     pub contact_point_id: String,
+    /// A verification of it that was begun.
+    pub verification_id: String,
     /// An order of two pieces.
     pub order_id: String,
     /// An open case.
@@ -43,7 +45,7 @@ impl Fixture {
         let name = PersonName { given_name: "Ada".into(), family_name: "Lovelace".into(), ..Default::default() };
         let external_ids = vec![ExternalId { system: "crm".into(), id: tag.clone() }];
         let profile = Profile { name: Some(name), language: "en".into(), external_ids, ..Default::default() };
-        let request = CreateProfileRequest { request_id: request_id(), profile: Some(profile) };
+        let request = CreateProfileRequest { request_id: request_id(), profile: Some(profile), ..Default::default() };
         let created = client.profile().create_profile(request).await.unwrap().into_inner();
         let customer_id = created.profile.unwrap().customer_id;
         let mut tokens = vec![created.consistency_token];
@@ -56,6 +58,10 @@ impl Fixture {
         };
         let contact = client.contact().add_contact_point(request).await.unwrap().into_inner();
         tokens.push(contact.consistency_token);
+        let contact_point_id = contact.contact_point.unwrap().contact_point_id;
+        let request = StartVerificationRequest { request_id: request_id(), contact_point_id: contact_point_id.clone() };
+        let verification = client.contact().start_verification(request).await.unwrap().into_inner();
+        tokens.push(verification.consistency_token);
 
         let order = order(&customer_id, &tag);
         let order = client.order_history().record_order(RecordOrderRequest { order: Some(order) }).await;
@@ -125,7 +131,8 @@ impl Fixture {
         Self {
             customer_id,
             tag,
-            contact_point_id: contact.contact_point.unwrap().contact_point_id,
+            contact_point_id,
+            verification_id: verification.verification_id,
             order_id: order.order_id,
             case_id: case.case_id,
             interaction_id: interaction.interaction_id,
@@ -140,7 +147,7 @@ impl Fixture {
     /// request says something else. An RPC without an example is found by a test.
     pub fn example(&self, method: &str) -> Option<(Value, Option<(&'static str, Value)>)> {
         let Self { customer_id, tag, contact_point_id, order_id, case_id, interaction_id, .. } = self;
-        let Self { member_id, member_number, transaction_id, .. } = self;
+        let Self { member_id, member_number, transaction_id, verification_id, .. } = self;
         let (programme_id, purpose_id) = (format!("p{tag}"), format!("m{tag}"));
         let request_id = request_id();
         let new = Uuid::new_v4().simple().to_string();
@@ -162,12 +169,15 @@ impl Fixture {
         let read = |example: Value| Some((example, None));
         match method {
             "GetCustomer" | "GetProfile" | "ListContactPoints" | "ListOrders" | "GetOrderSummary"
-            | "ListInteractions" | "ListCases" | "ListConsentRecords" => read(json!({"customer_id": customer_id})),
+            | "ListObservations" | "ListInteractions" | "ListCases" | "ListConsentRecords" => {
+                read(json!({"customer_id": customer_id}))
+            }
             "BatchGetCustomers" | "BatchGetProfiles" => read(json!({"customer_ids": [customer_id]})),
             "LookupCustomer" => read(json!({"identifier": {"customer_id": customer_id}})),
             "BatchLookupCustomers" => read(json!({"identifiers": [{"email": format!("{tag}@example.org")}]})),
             "WatchCustomers" => read(json!({"initial_state": true, "customer_ids": [customer_id]})),
             "ListProfiles" | "ListProgrammes" | "ListPurposes" => read(json!({})),
+            "SearchProfiles" => read(json!({"query": "Lovelace"})),
             "ResolveExternalIds" => read(json!({"external_ids": [{"system": "crm", "id": tag}]})),
             "GetContactPoint" => read(json!({"contact_point_id": contact_point_id})),
             "LookupContactPoints" => read(json!({"values": [{"email": {"address": format!("{tag}@example.org")}}]})),
@@ -192,6 +202,13 @@ impl Fixture {
                        "update_mask": "language"}),
                 "/profile/language",
                 json!("de"),
+            ),
+            "RecordObservation" => write(
+                json!({"request_id": request_id, "customer_id": customer_id,
+                       "observation": {"profile": {"region": "PT"}, "fields": "region",
+                                       "provenance": {"source": "SOURCE_AGENT", "observed_time": "2026-01-01T00:00:00Z"}}}),
+                "/observation/profile/region",
+                json!("ES"),
             ),
             "AddExternalId" => write(
                 json!({"request_id": request_id, "customer_id": customer_id,
@@ -222,6 +239,25 @@ impl Fixture {
                 json!({"request_id": request_id, "contact_point_id": contact_point_id}),
                 "/contact_point_id",
                 json!(Uuid::new_v4().to_string()),
+            ),
+            "RecordDeliveryEvents" => read(json!({"events": [{"contact_point_id": contact_point_id,
+                "kind": "DELIVERY_EVENT_KIND_DELIVERED", "occurred_time": "2026-01-01T00:00:00Z"}]})),
+            "StartVerification" => write(
+                json!({"request_id": request_id, "contact_point_id": contact_point_id}),
+                "/contact_point_id",
+                json!(Uuid::new_v4().to_string()),
+            ),
+            "SetContactPreferences" => write(
+                json!({"request_id": request_id, "customer_id": customer_id,
+                       "preferences": {"channels": ["CHANNEL_SMS"]}}),
+                "/preferences/channels/0",
+                json!("CHANNEL_POST"),
+            ),
+            "ChooseChannel" => read(json!({"customer_id": customer_id, "purpose_id": purpose_id})),
+            "CheckVerification" => write(
+                json!({"request_id": request_id, "verification_id": verification_id, "code": "000000"}),
+                "/code",
+                json!("000001"),
             ),
             "RecordReturn" => write(
                 json!({"request_id": request_id, "return": {"order_id": order_id, "refund_minor": 10,

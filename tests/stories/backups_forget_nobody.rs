@@ -87,6 +87,8 @@ async fn whoever_was_erased_after_a_backup_stays_erased_when_it_is_restored() {
     let new = another(state.path()).await;
     let url = new.database_url.clone();
     refused(&restore(&url, &ring, &keys), "holds no finished backup").await;
+    // With a ring that does not open it nothing is touched.
+    refused(&restore(&url, &foreign, &to), "does not fit").await;
     let ring = format!("{keys}/key-ring.json");
     done(&restore(&url, &ring, &to)).await;
     refused(&restore(&url, &ring, &to), "has tables already").await;

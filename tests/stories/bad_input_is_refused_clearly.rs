@@ -78,7 +78,11 @@ async fn every_violation_is_told_at_once() {
         birth_date: Some(proto::r#type::v1::PartialDate { year: 2023, month: 2, day: 29 }),
         ..Default::default()
     };
-    let request = proto::profile::v1::CreateProfileRequest { request_id: "1".into(), profile: Some(profile) };
+    let request = proto::profile::v1::CreateProfileRequest {
+        request_id: "1".into(),
+        profile: Some(profile),
+        ..Default::default()
+    };
     let failure = installation.client().profile().create_profile(request).await.err().unwrap();
     assert_eq!(reason(&failure), "INVALID_FIELDS");
     let violations = failure.get_details_bad_request().unwrap().field_violations;

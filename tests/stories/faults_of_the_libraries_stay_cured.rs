@@ -41,7 +41,7 @@ async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
             customer_id: customer_id.clone(),
             profile: Some(Profile { region: "PT".into(), ..Default::default() }),
             update_mask: Some(prost_types::FieldMask { paths: vec!["region".into()] }),
-            etag: String::new(),
+            ..Default::default()
         });
         request.set_timeout(Duration::from_micros(200 + 37 * i));
         let _ = client.profile().update_profile(request).await;
@@ -57,7 +57,7 @@ async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
         left = installation.count(idle).await;
     }
     assert_eq!(left, 0);
-    let request = GetProfileRequest { customer_id, consistency: None };
+    let request = GetProfileRequest { customer_id, ..Default::default() };
     assert_eq!(client.profile().get_profile(request).await.unwrap().into_inner().profile.unwrap().region, "PT");
 }
 

@@ -164,6 +164,14 @@ async fn write(writer: &Writer, n: u64) {
     let renamed = json!({"name": {"given_name": word("Other"), "family_name": word("Wed")}});
     let update = json!({"request_id": id(), "customer_id": customer, "profile": renamed, "update_mask": "name"});
     writer.call("UpdateProfile", update).await;
+    let expires = sqlx::types::chrono::Utc::now() + Duration::from_secs(30 * 86_400);
+    let observed = json!({"pronouns": word("they/"), "occupation": {"title": word("Clerk ")}, "education": {"title": word("School ")},
+        "income": {"currency_code": "EUR", "basis": word("told ")},
+        "credit": {"band": "CREDIT_BAND_B", "bureau_reference": word("ref "), "legal_basis": "contract",
+                   "expire_time": expires.format("%Y-%m-%dT%H:%M:%SZ").to_string()}});
+    let observation = json!({"profile": observed, "fields": "pronouns,occupation,education,income,credit"});
+    let observed = json!({"request_id": id(), "customer_id": customer, "observation": observation});
+    writer.call("RecordObservation", observed).await;
     let external = |id: String| json!({"system": "shop", "id": id});
     let added = json!({"request_id": id(), "customer_id": customer, "external_id": external(word("shop"))});
     writer.call("AddExternalId", added).await;
@@ -188,6 +196,14 @@ async fn write(writer: &Writer, n: u64) {
     let update =
         json!({"request_id": id(), "contact_point_id": ids[0], "contact_point": email, "update_mask": "email"});
     writer.call("UpdateContactPoint", update).await;
+    writer.call("StartVerification", json!({"request_id": id(), "contact_point_id": ids[1]})).await;
+    let heard = json!({"contact_point_id": ids[1], "kind": "DELIVERY_EVENT_KIND_DELIVERED",
+        "occurred_time": "2026-01-01T00:00:00Z"});
+    let descriptor = methods().into_iter().find(|known| known.name() == "RecordDeliveryEvents").unwrap();
+    writer.caller.json(&descriptor, &json!({"events": [heard]})).await.unwrap();
+    let preferences = json!({"channels": ["CHANNEL_SMS"]});
+    let set = json!({"request_id": id(), "customer_id": customer, "preferences": preferences});
+    writer.call("SetContactPreferences", set).await;
     writer.call("RemoveContactPoint", json!({"request_id": id(), "contact_point_id": ids[3]})).await;
 
     let order = |total: i64| {
@@ -226,6 +242,13 @@ async fn write(writer: &Writer, n: u64) {
         let descriptor = methods().into_iter().find(|known| known.name() == method).unwrap();
         writer.caller.json(&descriptor, &json!({"customer_id": customer})).await.unwrap();
     }
+    let descriptor = methods().into_iter().find(|known| known.name() == "SearchProfiles").unwrap();
+    writer.caller.json(&descriptor, &json!({"query": word("Wed")})).await.unwrap();
+    let choice = json!({"customer_id": customer, "purpose_id": "news"});
+    let descriptor = methods().into_iter().find(|known| known.name() == "ChooseChannel").unwrap();
+    writer.caller.json(&descriptor, &choice).await.unwrap();
+    let descriptor = methods().into_iter().find(|known| known.name() == "ListObservations").unwrap();
+    writer.caller.json(&descriptor, &json!({"customer_id": customer})).await.unwrap();
     let descriptor = methods().into_iter().find(|known| known.name() == "LookupCustomer").unwrap();
     let by_phone = json!({"identifier": {"phone": format!("+49{DIGITS}{:02}", n % 100)}});
     // Found, or shared by several: neither may be told anywhere.

@@ -17,7 +17,7 @@ async fn a_read_with_the_tokens_of_writes_sees_them_all() {
             customer_id: fixture.customer_id.clone(),
             profile: Some(Profile { region: format!("PT-{round:02}"), ..Default::default() }),
             update_mask: Some(prost_types::FieldMask { paths: vec!["region".into()] }),
-            etag: String::new(),
+            ..Default::default()
         };
         let written = client.profile().update_profile(request).await.unwrap().into_inner();
         client.remember(&written.consistency_token);
@@ -73,7 +73,7 @@ async fn a_lost_write_about_one_customer_is_nothing_to_another() {
     lost.execute(&mut installation.sql().await).await.unwrap();
     let consistency_tokens = mine.tokens.into_iter().chain(other.tokens).collect();
     let consistency = Some(Consistency { consistency_tokens, fully_consistent: false });
-    let get = |customer_id| GetProfileRequest { customer_id, consistency: consistency.clone() };
+    let get = |customer_id| GetProfileRequest { customer_id, consistency: consistency.clone(), ..Default::default() };
     assert!(client.profile().get_profile(get(mine.customer_id)).await.is_ok());
     let failure = client.profile().get_profile(get(other.customer_id)).await.err().unwrap();
     assert_eq!(reason(&failure), "CONSISTENCY_TOKEN_EXPIRED");
@@ -105,7 +105,8 @@ async fn a_token_that_nobody_gave_is_refused() {
     let fixture = Fixture::create(&client).await;
     let consistency = Some(Consistency { consistency_tokens: vec!["AAAA".into()], fully_consistent: false });
     let customer_id = fixture.customer_id;
-    let request = GetProfileRequest { customer_id: customer_id.clone(), consistency: consistency.clone() };
+    let request =
+        GetProfileRequest { customer_id: customer_id.clone(), consistency: consistency.clone(), ..Default::default() };
     assert_eq!(reason(&client.profile().get_profile(request).await.err().unwrap()), "CONSISTENCY_TOKEN_INVALID");
     let request = GetCustomerRequest { customer_id, consistency, ..Default::default() };
     assert_eq!(reason(&client.customer().get_customer(request).await.err().unwrap()), "CONSISTENCY_TOKEN_INVALID");

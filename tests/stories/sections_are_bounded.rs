@@ -44,7 +44,8 @@ async fn a_section_filled_to_its_limits_stays_below_16_kib() {
 }
 
 async fn fill_profile(client: &client::Client, customer_id: &str) {
-    let long = "x".repeat(200);
+    // In Latin letters it is ten times as long.
+    let long = "\u{1f600}".repeat(50);
     let name = PersonName {
         given_name: long.clone(),
         middle_name: long.clone(),
@@ -52,12 +53,16 @@ async fn fill_profile(client: &client::Client, customer_id: &str) {
         preferred_name: long.clone(),
         ..Default::default()
     };
+    let occupation = Some(Occupation { title: long.clone(), ..Default::default() });
+    let education = Some(Education { title: long.clone(), ..Default::default() });
     let request = UpdateProfileRequest {
         request_id: request_id(),
         customer_id: customer_id.to_owned(),
-        profile: Some(Profile { name: Some(name), ..Default::default() }),
-        update_mask: Some(prost_types::FieldMask { paths: vec!["name".into()] }),
-        etag: String::new(),
+        profile: Some(Profile { name: Some(name), occupation, education, ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["name".into(), "occupation".into(), "education".into()],
+        }),
+        ..Default::default()
     };
     client.profile().update_profile(request).await.unwrap();
     for i in 0..49 {

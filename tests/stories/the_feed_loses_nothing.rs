@@ -339,7 +339,11 @@ async fn a_service_that_is_down_is_named_while_the_others_go_on() {
         }
     }
     let profile = proto::profile::v1::Profile { language: "en".into(), ..Default::default() };
-    let request = proto::profile::v1::CreateProfileRequest { request_id: request_id(), profile: Some(profile) };
+    let request = proto::profile::v1::CreateProfileRequest {
+        request_id: request_id(),
+        profile: Some(profile),
+        ..Default::default()
+    };
     client.profile().create_profile(request).await.unwrap();
     assert_eq!(next_change(&mut messages).await.r#type, "profile.created");
 }

@@ -6,7 +6,12 @@ use sqlx::Executor;
 use tests::Installation;
 
 /// What is worked out from what is stored, whenever it is asked for.
-const COMPUTED: [&str; 6] = [
+const COMPUTED: [&str; 11] = [
+    "Observation.prevailing_fields",
+    "Profile.name_forms",
+    "Profile.age",
+    "Profile.age_band",
+    "ContactPoint.shared",
     "Case.state",
     "Balance.next_lots",
     "Balance.as_of",

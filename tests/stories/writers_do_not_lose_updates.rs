@@ -66,6 +66,7 @@ async fn of_two_updates_of_one_state_one_wins() {
             profile: Some(Profile { region: format!("PT-{i:02}"), ..Default::default() }),
             update_mask: Some(prost_types::FieldMask { paths: vec!["region".into()] }),
             etag: profile.etag.clone(),
+            ..Default::default()
         };
         async move { profiles.update_profile(request).await }
     }))

@@ -24,9 +24,12 @@ pub const REQUEST_ID_REUSED: Reason =
 pub const CUSTOMER_NOT_FOUND: Reason = reason(Code::NotFound, "CUSTOMER_NOT_FOUND", "There is no such customer.");
 /// The customer was erased: what identified a person cannot be read any more, by anyone.
 pub const CUSTOMER_ERASED: Reason = reason(Code::FailedPrecondition, "CUSTOMER_ERASED", "The customer was erased.");
-/// The erasure journal cannot be written, so nothing was erased.
-pub const JOURNAL_UNAVAILABLE: Reason =
-    reason(Code::Unavailable, "JOURNAL_UNAVAILABLE", "The erasure journal cannot be written; nothing was erased.");
+/// The erasure journal cannot be written, so nothing was erased yet.
+pub const JOURNAL_UNAVAILABLE: Reason = reason(
+    Code::Unavailable,
+    "JOURNAL_UNAVAILABLE",
+    "The erasure journal cannot be written; nothing was erased yet. Ask again.",
+);
 /// The resource is not in the state that the caller has seen.
 pub const ETAG_MISMATCH: Reason = reason(Code::Aborted, "ETAG_MISMATCH", "The resource has changed since it was read.");
 /// The page token is not one of ours for this listing.

@@ -16,7 +16,7 @@ comment on column changes.xid is 'OPERATIONAL; as long as the feed reaches back'
 comment on column changes.id is 'OPERATIONAL; as long as the feed reaches back';
 comment on column changes.aggregatetype is 'OPERATIONAL; as long as the feed reaches back';
 comment on column changes.type is 'OPERATIONAL; as long as the feed reaches back';
-comment on column changes.payload is 'OPERATIONAL; as long as the feed reaches back';
+comment on column changes.payload is 'PURCHASE, INTERACTION, LOYALTY, CONSENT; as long as the feed reaches back';
 comment on column changes.customer_version is 'OPERATIONAL; as long as the feed reaches back';
 comment on column changes.occurred_at is 'OPERATIONAL; as long as the feed reaches back';
 comment on column changes.traceparent is 'OPERATIONAL; as long as the feed reaches back';

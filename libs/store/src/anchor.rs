@@ -52,7 +52,7 @@ impl Tx {
             return Err(Fault::Unanchored(unknown));
         }
         // The keys that seal what is written.
-        self.own(&known).await?;
+        self.own_held(&known).await?;
         self.own_new(&new).await?;
         self.raised.extend(rows.iter().map(|row| (row.customer_id, row.version)));
         self.owner = self.owner.or(ids.first().copied());

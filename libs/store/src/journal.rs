@@ -68,8 +68,9 @@ impl Journal {
         let mut file = self.0.file.lock().expect("no holder panics");
         if file.is_none() {
             let path = self.0.folder.join(format!("{}.ndjson", Uuid::now_v7()));
-            *file = Some(OpenOptions::new().append(true).create_new(true).open(path)?);
+            let new = OpenOptions::new().append(true).create_new(true).open(path)?;
             File::open(&self.0.folder)?.sync_all()?;
+            *file = Some(new);
         }
         let entry = Entry { customer_id, time: Utc::now().to_rfc3339() };
         let line = serde_json::to_string(&entry).map_err(io::Error::other)? + "\n";
@@ -117,6 +118,10 @@ fn identity(folder: &std::path::Path) -> anyhow::Result<Uuid> {
             && error.kind() != io::ErrorKind::AlreadyExists
         {
             return Err(error.into());
+        }
+        // The folder and what it lies in: the database is about to know this id.
+        for folder in folder.ancestors().take(3).filter(|folder| !folder.as_os_str().is_empty()) {
+            File::open(folder)?.sync_all()?;
         }
     }
     Ok(fs::read_to_string(path)?.trim().parse()?)

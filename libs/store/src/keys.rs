@@ -240,6 +240,13 @@ impl Tx {
     /// Opens the keys that seal for owners, and makes those that are not there. Customers who are raised
     /// have theirs already.
     pub async fn own(&mut self, owners: &[Uuid]) -> Result<()> {
+        let missing = owners.iter().copied().filter(|owner| !self.keys.owns(*owner)).collect();
+        self.own_stored(missing).await
+    }
+
+    /// The same for customers who are locked and live, and the service itself. Their keys are destroyed by nobody now, so those
+    /// that are open already hold; a visitor's may have gone to a customer since, and been destroyed.
+    pub(crate) async fn own_held(&mut self, owners: &[Uuid]) -> Result<()> {
         let mut missing: BTreeSet<Uuid> = owners.iter().copied().filter(|owner| !self.keys.owns(*owner)).collect();
         missing.retain(|owner| match Open::held(&self.db.open_keys().owned, *owner) {
             Some(key) => {
@@ -248,6 +255,10 @@ impl Tx {
             }
             None => true,
         });
+        self.own_stored(missing).await
+    }
+
+    async fn own_stored(&mut self, mut missing: BTreeSet<Uuid>) -> Result<()> {
         if missing.is_empty() {
             return Ok(());
         }

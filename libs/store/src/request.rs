@@ -104,7 +104,7 @@ impl Tx {
         let ids: Vec<Uuid> = replies.iter().map(|(id, ..)| *id).collect();
         // What is about nobody is the service's own.
         let owners: Vec<Uuid> = replies.iter().map(|(.., customer)| customer.unwrap_or_default()).collect();
-        self.own(&owners).await?;
+        self.own_held(&owners).await?;
         let seal = |((id, reply, _), owner): (&(Uuid, Vec<u8>, _), &Uuid)| {
             self.keys().seal(*owner, place(&caller, method, *id), reply)
         };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{Db, Result};
+use crate::{Db, Fault, Result, journal};
 
 /// A service key wraps for so long.
 const AGE: &str = "30 days";
@@ -21,13 +21,29 @@ pub(crate) async fn keep(db: Db) {
     while !db.pool().is_closed() {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => db.open_keys().sweep(),
-            // A standby or a backup may not have every key that is open here.
-            _ = lives.changed() => db.open_keys().clear(),
+            _ = lives.changed() => renew(&db).await,
         }
         if let Err(fault) = turn(&db).await {
             let reason = fault.into_failure().reason().name;
             tracing::warn!(reason, "keys could not be turned");
         }
+    }
+}
+
+/// A standby or a backup may not have every key that is open here, nor every erasure.
+async fn renew(db: &Db) {
+    while !db.pool().is_closed() {
+        db.open_keys().clear();
+        let renewed = async {
+            let read = async { db.service_keys_read(&mut *db.pool().acquire().await?).await };
+            read.await.map_err(|fault: Fault| anyhow::anyhow!("{}", fault.into_failure().reason().name))?;
+            journal::replay(db).await
+        };
+        match renewed.await {
+            Ok(()) => return,
+            Err(error) => tracing::error!(%error, "the erasure journal cannot be replayed"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

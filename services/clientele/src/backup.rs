@@ -4,17 +4,17 @@
 
 use std::{
     fs,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
-    path::{self, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::process::Command;
-use vault::{KeyRing, ServiceKeys};
+use vault::{KeyRing, ServiceKeys, WrappedServiceKey};
 
 use crate::{
     database::{self, schema},
@@ -46,7 +46,7 @@ pub struct Backup {
 /// erasure journal of the old one: each erases again who was erased since, before it answers anything.
 #[derive(clap::Args)]
 pub struct Restore {
-    /// The new database, with a role that owns it; the services' roles must be there.
+    /// The new database, with a role that owns it and may make roles.
     #[arg(long, env = "CLIENTELE_DATABASE_URL", hide_env_values = true)]
     database_url: String,
     /// The key ring that belongs to the backup, or the installation's own if it still has those keys.
@@ -63,23 +63,32 @@ struct About {
     clientele: String,
     taken_at: String,
     sha256: String,
+    /// The wrapped keys of each service, by which a ring can be tried before anything is restored.
+    service_keys: Vec<ServiceKey>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct ServiceKey {
+    service: String,
+    number: i32,
+    wrapped_by: String,
+    wrapped: Vec<u8>,
 }
 
 impl Backup {
     /// Makes a backup.
     pub async fn run(self) -> anyhow::Result<()> {
         let (database_url, key_ring_file) = (self.stock.database_url()?, self.stock.key_ring_file()?);
-        let mut connection = database::connect(&database_url).await?;
-        fits(&mut connection, &KeyRing::read(&key_ring_file)?).await?;
-        connection.close().await?;
-        let (to, keys_to) = (path::absolute(&self.to)?, path::absolute(&self.keys_to)?);
-        ensure!(
-            !to.starts_with(&keys_to) && !keys_to.starts_with(&to),
-            "the key ring must lie apart from the database"
-        );
+        let service_keys = service_keys(&mut database::connect(&database_url).await?).await?;
+        fits(&service_keys, &KeyRing::read(&key_ring_file)?).await?;
         for folder in [&self.to, &self.keys_to] {
             fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        }
+        let (to, keys_to) = (self.to.canonicalize()?, self.keys_to.canonicalize()?);
+        if to.starts_with(&keys_to) || keys_to.starts_with(&to) {
+            [&keys_to, &to].into_iter().for_each(|folder| drop(fs::remove_dir(folder)));
+            bail!("the key ring must lie apart from the database");
         }
 
         let dump = self.to.join(DUMP);
@@ -88,10 +97,19 @@ impl Backup {
         command.args(["--format=custom", "--file"]).arg(&dump);
         command.args(SERVICES.iter().map(|service| format!("--schema={}", schema(service))));
         finish(command).await?;
-        fs::copy(&key_ring_file, self.keys_to.join(RING))?;
-        let about = About { clientele: env!("CARGO_PKG_VERSION").to_owned(), taken_at, sha256: sha256(&dump)? };
-        // Written last: a backup is whole when this file is there.
-        fs::write(self.to.join(ABOUT), serde_json::to_string_pretty(&about)?)?;
+        let ring = self.keys_to.join(RING);
+        fs::copy(&key_ring_file, &ring)?;
+        // Read again: what was copied is what opens it.
+        fits(&service_keys, &KeyRing::read(&ring)?).await?;
+        let clientele = env!("CARGO_PKG_VERSION").to_owned();
+        let about = About { clientele, taken_at, sha256: sha256(&dump)?, service_keys };
+        // Written last, once all else is on disk: a backup is whole when this file is there.
+        for path in [&dump, &ring, &self.keys_to, &self.to] {
+            fs::File::open(path)?.sync_all()?;
+        }
+        let mut file = fs::File::create_new(self.to.join(ABOUT))?;
+        file.write_all(serde_json::to_string_pretty(&about)?.as_bytes())?;
+        file.sync_all()?;
         println!("database: {} ({} bytes)", dump.display(), fs::metadata(&dump)?.len());
         println!("key ring: {}", self.keys_to.join(RING).display());
         println!("Keep the two apart, and the erasure journal apart from both.");
@@ -109,13 +127,15 @@ impl Restore {
         ensure!(sha256(&dump)? == about.sha256, "{} is damaged: its SHA-256 is another", dump.display());
         let ring = KeyRing::read(&self.key_ring_file)?;
 
+        fits(&about.service_keys, &ring).await?;
         let mut connection = database::connect(&self.database_url).await?;
         make_room(&mut connection).await?;
         let mut command = tool("pg_restore", &self.database_url)?;
         command.args(["--single-transaction", "--exit-on-error"]).arg(&dump);
         finish(command).await?;
-        fits(&mut connection, &ring).await?;
-        database::finish_restore(&self.database_url).await?;
+        database::finish_restore(&self.database_url)
+            .await
+            .context("the restore is not finished; run clientele restore-finish before any service is started on it")?;
         println!("restored what was backed up at {} by clientele {}", about.taken_at, about.clientele);
         println!(
             "Start the services with the erasure journal of the old database: they erase again who was erased since."
@@ -124,16 +144,34 @@ impl Restore {
     }
 }
 
-/// Fails unless the ring opens every service's keys.
-async fn fits(connection: &mut PgConnection, ring: &KeyRing) -> anyhow::Result<()> {
+/// The keys of all services as they are stored.
+async fn service_keys(connection: &mut PgConnection) -> anyhow::Result<Vec<ServiceKey>> {
+    let mut all = Vec::new();
     for service in SERVICES {
-        let keys = stored(connection, service).await?;
+        for WrappedServiceKey { number, wrapped_by, wrapped } in stored(connection, service).await? {
+            all.push(ServiceKey { service: service.to_owned(), number, wrapped_by, wrapped });
+        }
+    }
+    Ok(all)
+}
+
+/// Fails unless the ring opens every service's keys.
+async fn fits(all: &[ServiceKey], ring: &KeyRing) -> anyhow::Result<()> {
+    for service in SERVICES {
+        let own = all.iter().filter(|key| key.service == service);
+        let stored = |key: &ServiceKey| WrappedServiceKey {
+            number: key.number,
+            wrapped_by: key.wrapped_by.clone(),
+            wrapped: key.wrapped.clone(),
+        };
+        let keys: Vec<WrappedServiceKey> = own.map(stored).collect();
         ServiceKeys::open(service, &keys, ring).await.context("the key ring does not fit the database")?;
     }
     Ok(())
 }
 
-/// Removes schemas that are prepared and empty. Others stay, and so the restore is refused.
+/// Removes schemas that are prepared and empty, and makes roles that are missing, without a login: `clientele up`
+/// or whoever prepares the database gives them one. A schema that is not empty refuses the restore.
 async fn make_room(connection: &mut PgConnection) -> anyhow::Result<()> {
     for service in SERVICES {
         let schema = schema(service);
@@ -141,7 +179,13 @@ async fn make_room(connection: &mut PgConnection) -> anyhow::Result<()> {
             .bind(&schema)
             .fetch_one(&mut *connection)
             .await?;
-        ensure!(role, "the role {schema} is missing; make the services' roles first");
+        if !role {
+            connection
+                .execute(AssertSqlSafe(format!("create role {schema}")))
+                .await
+                .context("a role could not be made")?;
+        }
+        connection.execute(AssertSqlSafe(format!("grant {schema} to current_user"))).await?;
         let tables: i64 = sqlx::query_scalar("select count(*) from pg_tables where schemaname = $1")
             .bind(&schema)
             .fetch_one(&mut *connection)

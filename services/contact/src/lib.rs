@@ -1,5 +1,6 @@
 //! Contact owns how to reach a customer. It never sends anything itself.
 
+mod delivery;
 mod normalize;
 mod reason;
 mod request;
@@ -42,7 +43,14 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         max_connections: config.database_connections,
         keys,
         erasure_journal: config.erasure_journal,
-        forget: &["update contact_points set hash = uuid_send(contact_point_id) where customer_id = $1"],
+        forget: &[
+            "delete from deliveries where contact_point_id in
+                 (select contact_point_id from contact_points where customer_id = $1)",
+            "delete from verifications where customer_id = $1",
+            "delete from preferences where customer_id = $1",
+            "update contact_points set hash = uuid_send(contact_point_id), deliverability = 0,
+                 deliverability_since = null, verified_at = null where customer_id = $1",
+        ],
         constraints: reason::CONSTRAINTS,
         directory: Some(directory),
         cache: server::cache(&config.redis_url, &config.cache_key_file)?,

@@ -46,10 +46,19 @@ pub fn value(value: &ContactPointValue) -> Result<Normal, Broken> {
 /// `@`, where a server could tell it apart and none does. The domain is in ASCII (IDNA 2008, UTS 46).
 pub fn email(typed: &str) -> Result<String, Broken> {
     const BROKEN: Broken = ("email.address", "is not an e-mail address");
+    // Nobody's address is quoted or has a line's end in it, and what only looks like `@` misleads.
+    if typed.starts_with('"') || typed.chars().any(|c| c.is_control() || matches!(c, '\u{ff20}' | '\u{fe6b}')) {
+        return Err(BROKEN);
+    }
     let typed: String = typed.trim().nfc().collect();
     let options = Options::default().without_display_text().without_domain_literal().with_required_tld();
     let address = EmailAddress::parse_with_options(&typed, options).map_err(|_| BROKEN)?;
     let domain = idna::domain_to_ascii_strict(address.domain()).map_err(|_| BROKEN)?;
+    // No top-level domain has a digit or a hyphen but in its encoded form.
+    let top = domain.rsplit('.').next().unwrap_or_default();
+    if !top.starts_with("xn--") && !top.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Err(BROKEN);
+    }
     let canonical = format!("{}@{domain}", address.local_part().to_lowercase());
     if canonical.len() > 254 { Err(BROKEN) } else { Ok(canonical) }
 }
@@ -58,7 +67,8 @@ pub fn email(typed: &str) -> Result<String, Broken> {
 /// and a hint would only mislead the parser.
 pub fn phone(typed: &str, region_code: &str) -> Result<String, Broken> {
     const BROKEN: Broken = ("phone.number", "is not a phone number");
-    let typed = typed.trim();
+    // Digits and signs may be full-width.
+    let typed: String = typed.trim().nfkc().collect();
     // The parser reads digits out of any text; what is not written like a number is none.
     if !typed.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | ' ' | '-' | '.' | '(' | ')' | '/')) {
         return Err(BROKEN);
@@ -68,7 +78,7 @@ pub fn phone(typed: &str, region_code: &str) -> Result<String, Broken> {
         (false, "") => return Err(("phone.region_code", "is needed for a number that does not begin with +")),
         (false, code) => Some(code.parse::<Region>().map_err(|_| ("phone.region_code", "is not a country"))?),
     };
-    let number = PhoneNumber::parse(typed, region).map_err(|_| BROKEN)?;
+    let number = PhoneNumber::parse(&typed, region).map_err(|_| BROKEN)?;
     if !number.is_valid() {
         return Err(BROKEN);
     }
@@ -103,6 +113,9 @@ fn postal_address(address: &PostalAddress) -> String {
     };
     parts.map(words).collect::<Vec<_>>().join("\u{1f}")
 }
+
+#[cfg(test)]
+mod vectors;
 
 #[cfg(test)]
 mod tests {

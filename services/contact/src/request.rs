@@ -1,7 +1,9 @@
 //! What the contract's rules cannot say: whether a value is an address or a number.
 
+use chrono::{TimeDelta, Utc};
 use error::Violations;
 use proto::{contact::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::Identifier};
+use store::{check_time, time};
 
 use crate::normalize;
 
@@ -33,6 +35,27 @@ pub fn update(request: &UpdateContactPointRequest, violations: &mut Violations) 
         };
         if !given {
             violations.add(format!("contact_point.{path}"), "is named by the mask and must be given");
+        }
+    }
+}
+
+pub fn preferences(request: &SetContactPreferencesRequest, violations: &mut Violations) {
+    let Some(preferences) = &request.preferences else { return };
+    let (from, until) = (preferences.quiet_from_minute, preferences.quiet_until_minute);
+    if from.is_some() != until.is_some() {
+        violations.add("preferences.quiet_until_minute", "is given with quiet_from_minute or not at all");
+    } else if from.is_some() && from == until {
+        violations.add("preferences.quiet_until_minute", "must not be quiet_from_minute");
+    }
+}
+
+pub fn deliveries(request: &RecordDeliveryEventsRequest, violations: &mut Violations) {
+    for (i, event) in request.events.iter().enumerate() {
+        let field = format!("events[{i}].occurred_time");
+        check_time(&field, event.occurred_time.as_ref(), violations);
+        // Some allowance for a clock that runs ahead.
+        if time(event.occurred_time).is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1)) {
+            violations.add(field, "must not be in the future");
         }
     }
 }

@@ -16,6 +16,7 @@ pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
         match (row.contact_point, &mut *section) {
             (Ok(contact_point), Ok(section)) => {
                 section.total_size = row.total as i32;
+                section.preferences = row.preferences;
                 section.contact_points.extend(contact_point);
             }
             (Err(fault), section) => *section = Err(fault),

@@ -65,6 +65,33 @@ impl ContactService for Service {
         Ok(self.store.contact_point_set_primary(&call, message).await?.into())
     }
 
+    async fn record_delivery_events(
+        &self,
+        request: Request<RecordDeliveryEventsRequest>,
+    ) -> Reply<RecordDeliveryEventsResponse> {
+        let (call, message) = accept(request, request::deliveries)?;
+        let results = self.store.deliveries_record(&call, message).await?;
+        Ok(Response::new(RecordDeliveryEventsResponse { results }))
+    }
+
+    async fn start_verification(&self, request: Request<StartVerificationRequest>) -> Reply<StartVerificationResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.verification_start(&call, message).await?.into())
+    }
+
+    async fn check_verification(&self, request: Request<CheckVerificationRequest>) -> Reply<CheckVerificationResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.verification_check(&call, message).await?.into())
+    }
+
+    async fn set_contact_preferences(
+        &self,
+        request: Request<SetContactPreferencesRequest>,
+    ) -> Reply<SetContactPreferencesResponse> {
+        let (call, message) = accept(request, request::preferences)?;
+        Ok(self.store.preferences_set(&call, message).await?.into())
+    }
+
     async fn lookup_contact_points(
         &self,
         request: Request<LookupContactPointsRequest>,

@@ -1,4 +1,8 @@
-//! The SQL of contact. This is the one module that seals and opens its columns.
+//! The SQL of contact. These are the modules that seal and open its columns.
+
+mod delivery;
+mod preferences;
+mod verification;
 
 use std::sync::Arc;
 
@@ -67,14 +71,17 @@ impl Store {
                         return Err(reason::ETAG_MISMATCH.into());
                     }
                     let mut point = open(tx, &row).await?;
-                    let kind = normalize::contact_point(&mut point.clone()).map_err(refusal)?.kind;
+                    let before = normalize::contact_point(&mut point.clone()).map_err(refusal)?;
                     apply(&request, &mut point);
                     let normal = normalize::contact_point(&mut point).map_err(refusal)?;
-                    if normal.kind != kind {
+                    if normal.kind != before.kind {
                         return Err(reason::CONTACT_POINT_KIND_FIXED.into());
                     }
                     overwrite(tx, id, customer, version, &point, &normal).await?;
-                    changed(tx, customer, version, "contact_point.updated", id, kind).await?;
+                    if normal != before {
+                        delivery::forget(tx, id).await?;
+                    }
+                    changed(tx, customer, version, "contact_point.updated", id, row.kind()).await?;
                     let contact_point = Some(select(tx, id).await?);
                     Ok(UpdateContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
                 })
@@ -98,7 +105,7 @@ impl Store {
                     if row.is_primary {
                         oldest_becomes_primary(tx, customer, version, row.kind).await?;
                     }
-                    let kind = ContactPointKind::try_from(row.kind).unwrap_or_default();
+                    let kind = row.kind();
                     changed(tx, customer, version, "contact_point.removed", id, kind).await?;
                     Ok(RemoveContactPointResponse { consistency_token: tx.token(customer, version) })
                 })
@@ -118,7 +125,7 @@ impl Store {
                 Box::pin(async move {
                     let (customer, version, row) = locked(tx, id).await?;
                     become_primary(tx, customer, version, row.kind, id).await?;
-                    let kind = ContactPointKind::try_from(row.kind).unwrap_or_default();
+                    let kind = row.kind();
                     changed(tx, customer, version, "contact_point.made_primary", id, kind).await?;
                     let contact_point = Some(select(tx, id).await?);
                     Ok(SetPrimaryContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
@@ -143,8 +150,10 @@ impl Store {
         let query = sqlx::query_as!(
             Row,
             r#"
-            select contact_point_id, customer_id, kind, sealed, is_primary, version, created_at, updated_at
-            from contact.contact_points
+            select contact_point_id, customer_id, kind, sealed, is_primary, version, deliverability,
+                   deliverability_since, verified_at, created_at, updated_at,
+                   exists (select 1 from contact.contact_points o where o.hash = p.hash and o.customer_id <> p.customer_id) as "is_shared!"
+            from contact.contact_points p
             where customer_id = $1 and contact_point_id > $2
             order by contact_point_id
             limit $3
@@ -206,13 +215,19 @@ impl Store {
             select
                 c.customer_id, c.version as customer_version,
                 (select count(*) from contact.contact_points where customer_id = c.customer_id) as "total!",
+                w.channels as "channels?", w.quiet_from_minute, w.quiet_until_minute,
                 p.contact_point_id as "contact_point_id?", p.kind as "kind?", p.sealed as "sealed?",
-                p.is_primary as "is_primary?", p.version as "version?", p.created_at as "created_at?",
-                p.updated_at as "updated_at?"
+                p.is_primary as "is_primary?", p.version as "version?", p.deliverability as "deliverability?",
+                p.deliverability_since, p.verified_at, p.is_shared as "is_shared?",
+                p.created_at as "created_at?", p.updated_at as "updated_at?"
             from contact.customers c
+            left join contact.preferences w using (customer_id)
             left join lateral (
-                select contact_point_id, kind, sealed, is_primary, version, created_at, updated_at
-                from contact.contact_points where customer_id = c.customer_id
+                select contact_point_id, kind, sealed, is_primary, version, deliverability, deliverability_since,
+                       verified_at, created_at, updated_at,
+                       exists (select 1 from contact.contact_points o
+                               where o.hash = q.hash and o.customer_id <> q.customer_id) as is_shared
+                from contact.contact_points q where customer_id = c.customer_id
                 order by is_primary desc, contact_point_id limit 20
             ) p on true
             where c.customer_id = any ($1)
@@ -234,11 +249,20 @@ impl Store {
                         sealed: row.sealed?,
                         is_primary: row.is_primary?,
                         version: row.version?,
+                        deliverability: row.deliverability?,
+                        deliverability_since: row.deliverability_since,
+                        verified_at: row.verified_at,
+                        is_shared: row.is_shared?,
                         created_at: row.created_at?,
                         updated_at: row.updated_at?,
                     })
                 })();
                 SectionRow {
+                    preferences: row.channels.map(|channels| ContactPreferences {
+                        channels,
+                        quiet_from_minute: row.quiet_from_minute,
+                        quiet_until_minute: row.quiet_until_minute,
+                    }),
                     customer_id: row.customer_id,
                     customer_version: row.customer_version,
                     total: row.total,
@@ -255,6 +279,7 @@ pub struct SectionRow {
     pub customer_id: Uuid,
     pub customer_version: i64,
     pub total: i64,
+    pub preferences: Option<ContactPreferences>,
     /// Unless it cannot be opened.
     pub contact_point: Result<Option<ContactPoint>>,
 }
@@ -266,6 +291,10 @@ struct Row {
     sealed: Vec<u8>,
     is_primary: bool,
     version: i64,
+    deliverability: i32,
+    deliverability_since: Option<DateTime<Utc>>,
+    verified_at: Option<DateTime<Utc>>,
+    is_shared: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -275,8 +304,10 @@ impl Row {
         let query = sqlx::query_as!(
             Row,
             r#"
-            select contact_point_id, customer_id, kind, sealed, is_primary, version, created_at, updated_at
-            from contact.contact_points where contact_point_id = $1
+            select contact_point_id, customer_id, kind, sealed, is_primary, version, deliverability,
+                   deliverability_since, verified_at, created_at, updated_at,
+                   exists (select 1 from contact.contact_points o where o.hash = p.hash and o.customer_id <> p.customer_id) as "is_shared!"
+            from contact.contact_points p where contact_point_id = $1
             "#,
             id
         );
@@ -293,8 +324,18 @@ impl Row {
             create_time: Some(timestamp(self.created_at)),
             update_time: Some(timestamp(self.updated_at)),
             etag: self.version.to_string(),
+            deliverability: (self.deliverability != 0).then(|| Deliverability {
+                state: self.deliverability,
+                since_time: self.deliverability_since.map(timestamp),
+            }),
+            verified_time: self.verified_at.map(timestamp),
+            shared: self.is_shared,
             ..sealed
         })
+    }
+
+    fn kind(&self) -> ContactPointKind {
+        ContactPointKind::try_from(self.kind).unwrap_or_default()
     }
 }
 

@@ -3,7 +3,8 @@
 use error::Violations;
 use prost_types::FieldMask;
 use proto::customer::v1::{
-    BatchGetCustomersRequest, GetCustomerRequest, LookupCustomerRequest, SectionName, WatchCustomersRequest,
+    BatchGetCustomersRequest, ChooseChannelRequest, GetCustomerRequest, LookupCustomerRequest, SectionName,
+    WatchCustomersRequest,
 };
 
 /// The sections by the names of their fields in a customer.
@@ -36,6 +37,13 @@ pub fn watch(request: &WatchCustomersRequest, violations: &mut Violations) {
 
 pub fn lookup(request: &LookupCustomerRequest, violations: &mut Violations) {
     mask(request.read_mask.as_ref(), violations);
+}
+
+pub fn choose(request: &ChooseChannelRequest, violations: &mut Violations) {
+    // Years that consent's database knows.
+    if request.at_time.is_some_and(|at| !(0..=253_402_300_799).contains(&at.seconds) || at.nanos % 1000 != 0) {
+        violations.add("at_time", "must lie between the years 1970 and 9999, no finer than a microsecond");
+    }
 }
 
 /// The sections that a mask names; without a mask or with an empty one, all.

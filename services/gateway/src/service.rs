@@ -5,6 +5,7 @@ use std::{
 };
 
 use access::Call;
+use chrono::{DateTime, Utc};
 use error::Failure;
 use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use prost::{
@@ -12,8 +13,11 @@ use prost::{
     bytes::Bytes,
     encoding::{bytes, string},
 };
+use prost_types::Timestamp;
 use proto::{
     Codec, Composed,
+    consent::v1::{CheckConsentRequest, consent_service_client::ConsentServiceClient},
+    contact::v1::Channel,
     customer::v1::{customer_service_server::SERVICE_NAME, *},
     section::v1::Resolution,
     r#type::v1::Consistency,
@@ -28,7 +32,7 @@ use tower::service_fn;
 use uuid::Uuid;
 
 use crate::{
-    lookup,
+    channel, lookup,
     peers::Peers,
     reason, request,
     sections::{Demands, Sections},
@@ -78,6 +82,7 @@ impl Service {
             "BatchGetCustomers" => Box::pin(self.unary(Self::batch_get_customers, request)).await,
             "LookupCustomer" => Box::pin(self.unary(Self::lookup_customer, request)).await,
             "BatchLookupCustomers" => Box::pin(self.unary(Self::batch_lookup_customers, request)).await,
+            "ChooseChannel" => Box::pin(self.unary(Self::choose_channel, request)).await,
             "WatchCustomers" => {
                 let call = service_fn(move |request| self.clone().watch_customers(request));
                 Box::pin(Grpc::new(Codec::default()).server_streaming(call, request)).await
@@ -136,6 +141,59 @@ impl Service {
         let result =
             |found: Resolution| BatchLookupCustomersResult { customer_ids: found.customer_ids, failure: found.failure };
         Ok(Response::new(BatchLookupCustomersResponse { results: found.into_iter().map(result).collect() }))
+    }
+
+    async fn choose_channel(self, request: Request<ChooseChannelRequest>) -> Reply<ChooseChannelResponse> {
+        let (call, message) = accept(request, request::choose)?;
+        let at = message.at_time;
+        let now = at.and_then(|at| DateTime::from_timestamp(at.seconds, at.nanos as u32)).unwrap_or_else(Utc::now);
+        let wanted = [SectionName::Profile, SectionName::Contact];
+        let demands = Demands::new(Some(&Consistency { fully_consistent: true, ..Default::default() }))?;
+        let customer = uuid(&message.customer_id)?;
+        let view = view::read(&self.sections, &call, &[customer], &wanted, &demands).await.remove(0)?;
+        let customer = Customer::decode(view).map_err(|_| Failure::from(reason::INTERNAL_ERROR))?;
+        if !customer.unavailable.is_empty() {
+            return Err(Failure::from(reason::SERVICE_UNAVAILABLE).into());
+        }
+        let contact = customer.contact.unwrap_or_default();
+        let zone = customer.profile.and_then(|section| section.profile).unwrap_or_default().time_zone;
+        let mut reply = ChooseChannelResponse::default();
+        for (channel, way) in channel::ways(&contact, &zone, now) {
+            let obstacle = match way {
+                Ok(place) if self.allowed(&call, &message, channel).await? => {
+                    reply.set_channel(channel);
+                    reply.contact_point_id = place;
+                    break;
+                }
+                Ok(_) => ChannelObstacle::NotAllowed,
+                Err(obstacle) => obstacle,
+            };
+            reply.passed.push(PassedChannel { channel: channel.into(), obstacle: obstacle.into() });
+        }
+        let waits = reply.passed.iter().any(|passed| passed.obstacle() == ChannelObstacle::QuietHours);
+        let until = channel::quiet_until(&contact, &zone, now).filter(|_| waits);
+        reply.quiet_until_time = until.map(|until| Timestamp { seconds: until.timestamp(), nanos: 0 });
+        Ok(Response::new(reply))
+    }
+
+    /// Whether consent allows to address the customer by a channel.
+    async fn allowed(&self, call: &Call, message: &ChooseChannelRequest, channel: Channel) -> Result<bool, Status> {
+        let consent = self.peers.all().find(|owner| owner.section == SectionName::Consent);
+        let consent = consent.ok_or(Failure::from(reason::SERVICE_UNAVAILABLE))?;
+        let request = CheckConsentRequest {
+            customer_id: message.customer_id.clone(),
+            purpose_id: message.purpose_id.clone(),
+            channel: channel::in_consent(channel).into(),
+            at: message.at_time,
+        };
+        let mut client = ConsentServiceClient::new(consent.peer.channel.clone());
+        let checked = client.check_consent(consent.peer.request(call, request)).await;
+        match checked {
+            Ok(checked) => Ok(checked.into_inner().allowed),
+            // Its own word, such as that there is no such purpose; a dead service has none.
+            Err(status) if error::reason_of(&status).is_some() => Err(status),
+            Err(_) => Err(Failure::from(reason::SERVICE_UNAVAILABLE).into()),
+        }
     }
 
     async fn watch_customers(

@@ -47,7 +47,8 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         erasure_journal: config.erasure_journal,
         forget: &[
             "update interactions set visitor_hash = null where customer_id = $1",
-            "delete from visitors where customer_id = $1",
+            // The device may be used by another, so it is known again, and as nobody's.
+            "update visitors set customer_id = null where customer_id = $1",
         ],
         constraints: reason::CONSTRAINTS,
         directory: Some(directory),

@@ -1,6 +1,10 @@
 //! Profile owns who a customer is, and with it which customers exist: the other services ask it
 //! before they write about someone new. It never knows how to reach a customer or what was bought.
 
+mod age;
+mod evidence;
+mod name;
+mod present;
 mod reason;
 mod request;
 mod section;
@@ -38,7 +42,12 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         max_connections: config.database_connections,
         keys,
         erasure_journal: config.erasure_journal,
-        forget: &["delete from external_ids where customer_id = $1"],
+        forget: &[
+            "delete from external_ids where customer_id = $1",
+            "delete from name_tokens where customer_id = $1",
+            "update profiles set weights = '{}' where customer_id = $1",
+            "update observations set content = uuid_send(observation_id) where customer_id = $1",
+        ],
         constraints: reason::CONSTRAINTS,
         directory: None,
         cache: server::cache(&config.redis_url, &config.cache_key_file)?,

@@ -2,13 +2,20 @@
 
 use std::collections::HashSet;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta, Utc};
 use error::Violations;
+use iso_currency::Currency;
+use prost_types::FieldMask;
 use proto::{profile::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::PartialDate};
+use store::{check_time, time};
+
+use crate::{evidence, name};
 
 pub fn create(request: &CreateProfileRequest, violations: &mut Violations) {
     let Some(profile) = &request.profile else { return };
     facts("profile.", profile, violations);
+    provenance("provenance.", request.provenance.as_ref(), violations);
+    credit("profile.", profile, request.provenance.as_ref(), violations);
     let mut seen = HashSet::new();
     for (i, external_id) in profile.external_ids.iter().enumerate() {
         if !seen.insert((&external_id.system, &external_id.id)) {
@@ -18,14 +25,62 @@ pub fn create(request: &CreateProfileRequest, violations: &mut Violations) {
 }
 
 pub fn update(request: &UpdateProfileRequest, violations: &mut Violations) {
-    let (Some(profile), Some(mask)) = (&request.profile, &request.update_mask) else { return };
+    let Some(mask) = &request.update_mask else { return };
     if mask.paths.is_empty() {
         violations.add("update_mask", "must name at least one field");
     }
-    for path in &mask.paths {
-        if !apply(path, profile, &mut Profile::default()) {
-            violations.add("update_mask", "names a field that cannot be changed here");
+    paths("update_mask", mask, violations);
+    if let Some(profile) = request.profile.as_ref().filter(|_| mask.paths.iter().any(|path| path == "credit")) {
+        credit("profile.", profile, request.provenance.as_ref(), violations);
+    }
+    provenance("provenance.", request.provenance.as_ref(), violations);
+}
+
+pub fn observation(request: &RecordObservationRequest, violations: &mut Violations) {
+    let Some(observation) = &request.observation else { return };
+    if let Some(mask) = &observation.fields {
+        if mask.paths.is_empty() {
+            violations.add("observation.fields", "must name at least one field");
         }
+        paths("observation.fields", mask, violations);
+    }
+    if let Some(profile) = &observation.profile {
+        facts("observation.profile.", profile, violations);
+        credit("observation.profile.", profile, observation.provenance.as_ref(), violations);
+    }
+    provenance("observation.provenance.", observation.provenance.as_ref(), violations);
+}
+
+pub fn get(request: &GetProfileRequest, violations: &mut Violations) {
+    check_time("as_of_time", request.as_of_time.as_ref(), violations);
+    if time(request.as_of_time).is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1)) {
+        violations.add("as_of_time", "must not be in the future");
+    }
+}
+
+pub fn search(request: &SearchProfilesRequest, violations: &mut Violations) {
+    match name::tokens([request.query.as_str()]).len() {
+        0 => violations.add("query", "has no word"),
+        1..=8 => (),
+        _ => violations.add("query", "has more than eight words"),
+    }
+}
+
+fn paths(field: &str, mask: &FieldMask, violations: &mut Violations) {
+    for path in &mask.paths {
+        if evidence::fields(path).is_empty() {
+            violations.add(field, "names a field that cannot be changed here");
+        }
+    }
+}
+
+/// What was observed was observed before now, with some allowance for a clock that runs ahead.
+fn provenance(prefix: &str, provenance: Option<&Provenance>, violations: &mut Violations) {
+    let Some(provenance) = provenance else { return };
+    let field = format!("{prefix}observed_time");
+    check_time(&field, provenance.observed_time.as_ref(), violations);
+    if time(provenance.observed_time).is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1)) {
+        violations.add(field, "must not be in the future");
     }
 }
 
@@ -51,6 +106,13 @@ pub fn apply(path: &str, from: &Profile, to: &mut Profile) -> bool {
         "language" => to.language = from.language.clone(),
         "time_zone" => to.time_zone = from.time_zone.clone(),
         "region" => to.region = from.region.clone(),
+        "pronouns" => to.pronouns = from.pronouns.clone(),
+        "marital_status" => to.marital_status = from.marital_status,
+        "children" => to.children = from.children.clone(),
+        "occupation" => to.occupation = from.occupation.clone(),
+        "education" => to.education = from.education.clone(),
+        "income" => to.income = from.income.clone(),
+        "credit" => to.credit = from.credit.clone(),
         _ => return false,
     }
     true
@@ -81,6 +143,32 @@ pub fn facts(prefix: &str, profile: &Profile, violations: &mut Violations) {
     }
     if !profile.gender_description.is_empty() && profile.gender() != Gender::SelfDescribed {
         violations.add(format!("{prefix}gender_description"), "needs GENDER_SELF_DESCRIBED");
+    }
+    if let Some(children) = &profile.children
+        && children.age_bands.len() as i32 > children.count
+    {
+        violations.add(format!("{prefix}children.age_bands"), "are more than there are children");
+    }
+    if let Some(income) = &profile.income {
+        check_time(&format!("{prefix}income.expire_time"), income.expire_time.as_ref(), violations);
+        if income.upper_minor.is_some_and(|upper| upper <= income.lower_minor) {
+            violations.add(format!("{prefix}income.upper_minor"), "must be above lower_minor");
+        }
+        if Currency::from_code(&income.currency_code).is_none() {
+            violations.add(format!("{prefix}income.currency_code"), "is not a currency of ISO 4217");
+        }
+    }
+    if let Some(credit) = &profile.credit {
+        check_time(&format!("{prefix}credit.expire_time"), credit.expire_time.as_ref(), violations);
+    }
+}
+
+/// A bureau's judgement grows old: it is told for a year after it was observed, at most.
+fn credit(prefix: &str, profile: &Profile, by: Option<&Provenance>, violations: &mut Violations) {
+    let observed_at = by.and_then(|by| time(by.observed_time)).unwrap_or_else(Utc::now);
+    let end = profile.credit.as_ref().and_then(|credit| time(credit.expire_time));
+    if end.is_some_and(|end| end > observed_at + TimeDelta::days(366)) {
+        violations.add(format!("{prefix}credit.expire_time"), "must be within a year of the observation");
     }
 }
 

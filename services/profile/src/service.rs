@@ -26,7 +26,13 @@ impl ProfileService for Service {
     }
 
     async fn get_profile(&self, request: Request<GetProfileRequest>) -> Reply<GetProfileResponse> {
-        let (_, message) = accept(request, |_, _| ())?;
+        let (_, message) = accept(request, request::get)?;
+        if let Some(at) = ::store::time(message.as_of_time) {
+            let customer = ::store::uuid(&message.customer_id)?;
+            self.store.db.require_of(message.consistency.as_ref(), &[customer]).await?;
+            let profile = self.store.profile_as_of(customer, at).await?.ok_or(reason::CUSTOMER_NOT_FOUND)?;
+            return Ok(Response::new(GetProfileResponse { profile: Some(profile) }));
+        }
         let mut found = self.store.profile_get(&self.load, &[message.customer_id], &message.consistency).await?;
         let profile = found.remove(0)?.ok_or(reason::CUSTOMER_NOT_FOUND)?;
         Ok(Response::new(GetProfileResponse { profile: Some(profile) }))
@@ -46,6 +52,23 @@ impl ProfileService for Service {
     async fn update_profile(&self, request: Request<UpdateProfileRequest>) -> Reply<UpdateProfileResponse> {
         let (call, message) = accept(request, request::update)?;
         Ok(self.store.profile_update(&call, message).await?.into())
+    }
+
+    async fn record_observation(&self, request: Request<RecordObservationRequest>) -> Reply<RecordObservationResponse> {
+        let (call, message) = accept(request, request::observation)?;
+        Ok(self.store.observation_record(&call, message).await?.into())
+    }
+
+    async fn list_observations(&self, request: Request<ListObservationsRequest>) -> Reply<ListObservationsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let page = self.store.observation_list(&message).await?;
+        Ok(Response::new(ListObservationsResponse { observations: page.items, next_page_token: page.next_page_token }))
+    }
+
+    async fn search_profiles(&self, request: Request<SearchProfilesRequest>) -> Reply<SearchProfilesResponse> {
+        let (_, message) = accept(request, request::search)?;
+        let page = self.store.profile_search(&message).await?;
+        Ok(Response::new(SearchProfilesResponse { profiles: page.items, next_page_token: page.next_page_token }))
     }
 
     async fn list_profiles(&self, request: Request<ListProfilesRequest>) -> Reply<ListProfilesResponse> {

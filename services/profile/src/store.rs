@@ -1,24 +1,34 @@
-//! The SQL of profile. This is the one module that seals and opens its columns.
+//! The SQL of profile. These are the modules that seal and open its columns.
+
+mod external_ids;
+mod observations;
+mod row;
+mod search;
 
 use std::{collections::HashMap, sync::Arc};
 
 use access::Call;
 use chrono::{DateTime, Utc};
 use error::Violations;
-use prost::Message;
 use proto::{
     profile::v1::*,
     section::v1::Resolution,
     r#type::v1::{Consistency, ExternalId, Identifier},
 };
 use serde_json::{Value, json};
-use store::{Change, Db, Load, Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
+use store::{Change, Db, Load, Page, Result, Tx, Written, page_size, sql, uuid};
 use uuid::Uuid;
-use vault::{Keys, Place, Unreadable, Vault};
 
-use crate::{reason, request};
-
-const MAX_EXTERNAL_IDS: i64 = 50;
+use self::{
+    external_ids::external_ids_insert,
+    observations::{mask, observation_insert, tie},
+    row::{Row, profile_insert, profile_overwrite},
+};
+use crate::{
+    evidence::{self, Said, Weights},
+    present::present,
+    reason, request,
+};
 
 #[derive(Clone)]
 pub struct Store {
@@ -33,14 +43,21 @@ impl Store {
     ) -> Result<Written<CreateProfileResponse>> {
         let key = self.db.key("CreateProfile", &request.request_id, &request)?;
         let profile = Arc::new(request.profile.unwrap_or_default());
+        let provenance = request.provenance;
         let given = (!profile.customer_id.is_empty()).then(|| uuid(&profile.customer_id)).transpose()?;
         let customer = given.unwrap_or_else(Uuid::now_v7);
         self.db
             .write(call, key, move |tx| {
-                let profile = profile.clone();
+                let (profile, provenance) = (profile.clone(), provenance.clone());
                 Box::pin(async move {
                     let version = tx.raise(customer).await?;
-                    profile_insert(tx, customer, version, &profile).await?;
+                    let said = Said::new(evidence::filled(&profile), &profile, provenance.as_ref(), Utc::now());
+                    let (mut stored, mut weights) = (Profile::default(), Weights::new());
+                    said.merge(&mut stored, &mut weights, tie(tx.vault(), customer));
+                    let at = profile_insert(tx, customer, version, &stored, &weights).await?;
+                    if !said.fields.is_empty() {
+                        observation_insert(tx, customer, &said, Some(at)).await?;
+                    }
                     external_ids_insert(tx, customer, &profile.external_ids).await?;
                     changed(tx, customer, version, "profile.created", json!({})).await?;
                     let profile = Some(profile_read(tx, customer).await?);
@@ -63,22 +80,58 @@ impl Store {
                 let request = request.clone();
                 Box::pin(async move {
                     let version = tx.raise(customer).await?;
-                    let mut profile = profile_read(tx, customer).await?;
-                    if !request.etag.is_empty() && request.etag != profile.etag {
+                    let (stored, weights, now) = profile_open(tx, customer).await?;
+                    if !request.etag.is_empty() && request.etag != stored.etag {
                         return Err(reason::ETAG_MISMATCH.into());
                     }
                     let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
                     let from = request.profile.clone().unwrap_or_default();
+                    let mut profile = stored.clone();
                     for path in paths {
                         request::apply(path, &from, &mut profile);
                     }
                     let mut violations = Violations::default();
                     request::facts("profile.", &profile, &mut violations);
                     violations.into_result()?;
-                    profile_overwrite(tx, customer, version, &profile).await?;
-                    changed(tx, customer, version, "profile.updated", json!({ "fields": paths })).await?;
-                    let profile = Some(profile_read(tx, customer).await?);
-                    Ok(UpdateProfileResponse { profile, consistency_token: tx.token(customer, version) })
+                    let fields = paths.iter().flat_map(|path| evidence::fields(path)).collect();
+                    let now = evidence::now(now, &weights, &fields);
+                    let said = Said::new(fields, &profile, request.provenance.as_ref(), now);
+                    let outweighed = say(tx, version, &said, (stored, weights), "profile.updated").await?;
+                    Ok(UpdateProfileResponse {
+                        profile: Some(profile_read(tx, customer).await?),
+                        consistency_token: tx.token(customer, version),
+                        outweighed_fields: Some(mask(outweighed.into_iter())),
+                    })
+                })
+            })
+            .await
+    }
+
+    pub async fn observation_record(
+        &self,
+        call: &Call,
+        request: RecordObservationRequest,
+    ) -> Result<Written<RecordObservationResponse>> {
+        let key = self.db.key("RecordObservation", &request.request_id, &request)?;
+        let customer = uuid(&request.customer_id)?;
+        let observation = Arc::new(request.observation.unwrap_or_default());
+        self.db
+            .write(call, key, move |tx| {
+                let observation = observation.clone();
+                Box::pin(async move {
+                    let version = tx.raise(customer).await?;
+                    let (stored, weights, now) = profile_open(tx, customer).await?;
+                    let paths = observation.fields.iter().flat_map(|mask| &mask.paths);
+                    let fields = paths.flat_map(|path| evidence::fields(path)).collect();
+                    let now = evidence::now(now, &weights, &fields);
+                    let profile = observation.profile.clone().unwrap_or_default();
+                    let said = Said::new(fields, &profile, observation.provenance.as_ref(), now);
+                    let outweighed = say(tx, version, &said, (stored, weights), "profile.observed").await?;
+                    Ok(RecordObservationResponse {
+                        profile: Some(profile_read(tx, customer).await?),
+                        consistency_token: tx.token(customer, version),
+                        outweighed_fields: Some(mask(outweighed.into_iter())),
+                    })
                 })
             })
             .await
@@ -101,18 +154,21 @@ impl Store {
         let cut = ids.iter().zip(&said).filter(|(_, said)| is_cut(said));
         let cut: Vec<Uuid> = cut.map(|(id, _)| *id).collect();
         let read = if cut.is_empty() { Vec::new() } else { self.profile_rows(&cut).await? };
-        let read: HashMap<Uuid, Profile> = read.into_iter().map(|(id, _, profile)| (id, profile)).collect();
-        let profile = |(id, said): (&Uuid, Result<Option<ProfileSection>>)| match read.get(id) {
+        let read: HashMap<String, Profile> =
+            read.into_iter().map(|profile| (profile.customer_id.clone(), profile)).collect();
+        let profile = |(id, said): (&Uuid, Result<Option<ProfileSection>>)| match read.get(&id.to_string()) {
             Some(profile) => Ok(Some(profile.clone())),
             None => said.map(|section| section?.profile),
         };
         Ok(ids.iter().zip(said).map(profile).collect())
     }
 
-    async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, i64, Profile)>> {
-        let rows = Row::select(ids, self.db.pool()).await?;
+    /// Profiles as they are told now, by customer id.
+    async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<Profile>> {
+        let mut rows = Row::select(ids, self.db.pool()).await?;
+        rows.sort_by_key(|row| row.customer_id);
         let keys = self.db.unlock(rows.iter().flat_map(Row::sealed)).await?;
-        rows.into_iter().map(|row| row.open(&keys)).collect()
+        rows.into_iter().map(|row| Ok(present(row.open(&keys)?.0, Utc::now()))).collect()
     }
 
     /// What a section needs of each customer, by one statement. One that cannot be opened is no other's
@@ -123,7 +179,7 @@ impl Store {
         let section = |row: Row| SectionRow {
             customer_id: row.customer_id,
             version: row.customer_version,
-            profile: row.open(&keys).map(|(_, _, profile)| profile),
+            profile: row.open(&keys).map(|(profile, _)| profile),
         };
         Ok(rows.into_iter().map(section).collect())
     }
@@ -145,82 +201,12 @@ impl Store {
             .fetch_all(self.db.pool()),
         )
         .await?;
-        let mut rows = self.profile_rows(&ids).await?;
-        rows.sort_by_key(|row| row.0);
-        let page = self.db.page("ListProfiles", rows, size, |row| row.0);
-        let items = page.items.into_iter().map(|row| row.2).collect();
-        Ok(Page { items, next_page_token: page.next_page_token })
+        let profiles = self.profile_rows(&ids).await?;
+        Ok(self.page("ListProfiles", profiles, size))
     }
 
-    pub async fn external_id_add(
-        &self,
-        call: &Call,
-        request: AddExternalIdRequest,
-    ) -> Result<Written<AddExternalIdResponse>> {
-        let key = self.db.key("AddExternalId", &request.request_id, &request)?;
-        let customer = uuid(&request.customer_id)?;
-        let added = request.external_id.unwrap_or_default();
-        self.db
-            .write(call, key, move |tx| {
-                let added = added.clone();
-                Box::pin(async move {
-                    let version = tx.raise(customer).await?;
-                    profile_touch(tx, customer, version).await?;
-                    external_ids_insert(tx, customer, std::slice::from_ref(&added)).await?;
-                    changed(tx, customer, version, "external_id.added", json!({ "system": added.system })).await?;
-                    let profile = Some(profile_read(tx, customer).await?);
-                    Ok(AddExternalIdResponse { profile, consistency_token: tx.token(customer, version) })
-                })
-            })
-            .await
-    }
-
-    pub async fn external_id_remove(
-        &self,
-        call: &Call,
-        request: RemoveExternalIdRequest,
-    ) -> Result<Written<RemoveExternalIdResponse>> {
-        let key = self.db.key("RemoveExternalId", &request.request_id, &request)?;
-        let customer = uuid(&request.customer_id)?;
-        let removed = request.external_id.unwrap_or_default();
-        self.db
-            .write(call, key, move |tx| {
-                let removed = removed.clone();
-                Box::pin(async move {
-                    let version = tx.raise(customer).await?;
-                    profile_touch(tx, customer, version).await?;
-                    external_id_delete(tx, customer, &removed).await?;
-                    changed(tx, customer, version, "external_id.removed", json!({ "system": removed.system })).await?;
-                    let profile = Some(profile_read(tx, customer).await?);
-                    Ok(RemoveExternalIdResponse { profile, consistency_token: tx.token(customer, version) })
-                })
-            })
-            .await
-    }
-
-    /// The customer behind each external id.
-    pub async fn external_id_resolve(&self, external_ids: &[ExternalId]) -> Result<Vec<Option<Uuid>>> {
-        let systems: Vec<String> = external_ids.iter().map(|e| e.system.clone()).collect();
-        let hashes: Vec<Vec<u8>> = external_ids.iter().map(|e| hash(self.db.vault(), e)).collect();
-        let rows = sql(
-            "select profile.external_ids",
-            sqlx::query!(
-                r#"
-                select asked.position as "position!", found.customer_id
-                from unnest($1::text[], $2::bytea[]) with ordinality as asked (system, hash, position)
-                join profile.external_ids as found using (system, hash)
-                "#,
-                &systems,
-                &hashes
-            )
-            .fetch_all(self.db.pool()),
-        )
-        .await?;
-        let mut found = vec![None; external_ids.len()];
-        for row in rows {
-            found[row.position as usize - 1] = Some(row.customer_id);
-        }
-        Ok(found)
+    fn page(&self, listing: &str, profiles: Vec<Profile>, size: i64) -> Page<Profile> {
+        self.db.page(listing, profiles, size, |profile| profile.customer_id.clone())
     }
 
     /// The customers behind customer ids and external ids, in the order asked.
@@ -230,9 +216,12 @@ impl Store {
         let own = identifiers.iter().filter(|i| !i.customer_id.is_empty());
         let own = own.map(|i| uuid(&i.customer_id)).collect::<Result<Vec<_>>>()?;
         let known = sql(
-            "select profile.profiles",
-            sqlx::query_scalar!("select customer_id from profile.profiles where customer_id = any ($1)", &own)
-                .fetch_all(self.db.pool()),
+            "select profile.customers",
+            sqlx::query_scalar!(
+                "select customer_id from profile.customers where customer_id = any ($1) and state <> 'erased'",
+                &own
+            )
+            .fetch_all(self.db.pool()),
         )
         .await?;
         let resolve = |identifier: &Identifier| {
@@ -257,192 +246,38 @@ pub struct SectionRow {
     pub profile: Result<Profile>,
 }
 
-/// A profile as it is stored, with its external ids side by side.
-struct Row {
-    customer_id: Uuid,
-    customer_version: i64,
-    version: i64,
-    sealed: Vec<u8>,
-    gender: i32,
-    language: String,
-    time_zone: String,
-    region: String,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-    external_ids: Vec<Uuid>,
-    systems: Vec<String>,
-    sealed_ids: Vec<Vec<u8>>,
-}
-
-impl Row {
-    async fn select(ids: &[Uuid], executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<Self>> {
-        let query = sqlx::query_as!(
-            Row,
-            r#"
-            select
-                p.customer_id, c.version as customer_version, p.version, p.sealed, p.gender, p.language,
-                p.time_zone, p.region, p.created_at, p.updated_at,
-                array(select e.external_id_id from profile.external_ids e where e.customer_id = p.customer_id
-                      order by e.system, e.external_id_id) as "external_ids!",
-                array(select e.system from profile.external_ids e where e.customer_id = p.customer_id
-                      order by e.system, e.external_id_id) as "systems!",
-                array(select e.sealed from profile.external_ids e where e.customer_id = p.customer_id
-                      order by e.system, e.external_id_id) as "sealed_ids!"
-            from profile.profiles p
-            join profile.customers c using (customer_id)
-            where p.customer_id = any ($1)
-            "#,
-            ids
-        );
-        sql("select profile.profiles", query.fetch_all(executor)).await
-    }
-
-    fn sealed(&self) -> impl Iterator<Item = &[u8]> {
-        self.sealed_ids.iter().chain([&self.sealed]).map(Vec::as_slice)
-    }
-
-    fn open(self, keys: &Keys) -> Result<(Uuid, i64, Profile)> {
-        // What is sealed is a profile with nothing but what identifies the person.
-        let sealed = Profile::decode(keys.open(place(self.customer_id), &self.sealed)?.as_slice())?;
-        let external_ids = self.external_ids.iter().zip(self.systems).zip(&self.sealed_ids);
-        let external_ids = external_ids.map(|((id, system), sealed)| {
-            let id = String::from_utf8_lossy(&keys.open(id_place(*id), sealed)?).into_owned();
-            Ok(ExternalId { system, id })
-        });
-        let profile = Profile {
-            customer_id: self.customer_id.to_string(),
-            gender: self.gender,
-            language: self.language,
-            time_zone: self.time_zone,
-            region: self.region,
-            external_ids: external_ids.collect::<Result<_>>()?,
-            create_time: Some(timestamp(self.created_at)),
-            update_time: Some(timestamp(self.updated_at)),
-            etag: self.version.to_string(),
-            ..sealed
-        };
-        Ok((self.customer_id, self.customer_version, profile))
-    }
-}
-
-async fn profile_read(tx: &mut Tx, customer: Uuid) -> Result<Profile> {
+/// The profile as it is stored, to be changed, and what the database's clock says.
+async fn profile_open(tx: &mut Tx, customer: Uuid) -> Result<(Profile, Weights, DateTime<Utc>)> {
     let row = Row::select(&[customer], tx.sql()).await?.pop().ok_or(reason::CUSTOMER_NOT_FOUND)?;
     tx.unlock(row.sealed()).await?;
-    Ok(row.open(tx.keys())?.2)
+    let now = row.now;
+    let (profile, weights) = row.open(tx.keys())?;
+    Ok((profile, weights, now))
 }
 
-async fn profile_insert(tx: &mut Tx, customer: Uuid, version: i64, profile: &Profile) -> Result<()> {
-    let query = sqlx::query!(
-        r#"
-        insert into profile.profiles (customer_id, version, sealed, gender, language, time_zone, region)
-        values ($1, $2, $3, $4, $5, $6, $7)
-        "#,
-        customer,
-        version,
-        seal(tx.keys(), customer, profile)?,
-        profile.gender,
-        profile.language,
-        profile.time_zone,
-        profile.region
-    );
-    sql("insert profile.profiles", query.execute(tx.sql())).await?;
-    Ok(())
+/// The profile as it is told now.
+async fn profile_read(tx: &mut Tx, customer: Uuid) -> Result<Profile> {
+    Ok(present(profile_open(tx, customer).await?.0, Utc::now()))
 }
 
-async fn profile_overwrite(tx: &mut Tx, customer: Uuid, version: i64, profile: &Profile) -> Result<()> {
-    let query = sqlx::query!(
-        r#"
-        update profile.profiles
-        set version = $2, sealed = $3, gender = $4, language = $5, time_zone = $6, region = $7, updated_at = clock_timestamp()
-        where customer_id = $1
-        "#,
-        customer,
-        version,
-        seal(tx.keys(), customer, profile)?,
-        profile.gender,
-        profile.language,
-        profile.time_zone,
-        profile.region
-    );
-    sql("update profile.profiles", query.execute(tx.sql())).await?;
-    Ok(())
-}
-
-/// Gives the profile a new etag.
-async fn profile_touch(tx: &mut Tx, customer: Uuid, version: i64) -> Result<()> {
-    let query = sqlx::query!(
-        "update profile.profiles set version = $2, updated_at = clock_timestamp() where customer_id = $1",
-        customer,
-        version
-    );
-    let touched = sql("update profile.profiles", query.execute(tx.sql())).await?;
-    if touched.rows_affected() == 0 { Err(reason::CUSTOMER_NOT_FOUND.into()) } else { Ok(()) }
-}
-
-async fn external_ids_insert(tx: &mut Tx, customer: Uuid, external_ids: &[ExternalId]) -> Result<()> {
-    if external_ids.is_empty() {
-        return Ok(());
+/// Writes down what is said and believes what weighs more, and answers the fields that stay as they were.
+async fn say(
+    tx: &mut Tx,
+    version: i64,
+    said: &Said,
+    (mut profile, mut weights): (Profile, Weights),
+    kind: &'static str,
+) -> Result<Vec<&'static str>> {
+    let customer = uuid(&profile.customer_id)?;
+    let prevailing = said.merge(&mut profile, &mut weights, tie(tx.vault(), customer));
+    let recorded = observation_insert(tx, customer, said, None).await?;
+    if let Some(at) = recorded.filter(|_| !prevailing.is_empty()) {
+        profile_overwrite(tx, customer, version, &profile, &weights, at).await?;
     }
-    let ids: Vec<Uuid> = external_ids.iter().map(|_| Uuid::now_v7()).collect();
-    let systems: Vec<String> = external_ids.iter().map(|e| e.system.clone()).collect();
-    let hashes: Vec<Vec<u8>> = external_ids.iter().map(|e| hash(tx.vault(), e)).collect();
-    let seal = |(id, e): (&Uuid, &ExternalId)| tx.keys().seal(customer, id_place(*id), e.id.as_bytes());
-    let sealed: Vec<Vec<u8>> = ids.iter().zip(external_ids).map(seal).collect::<Result<_, _>>()?;
-    let query = sqlx::query_scalar!(
-        r#"
-        with added as (
-            insert into profile.external_ids (external_id_id, customer_id, system, hash, sealed)
-            select id, $1, system, hash, sealed
-            from unnest($2::uuid[], $3::text[], $4::bytea[], $5::bytea[]) as added (id, system, hash, sealed)
-            order by hash, system
-            returning 1
-        )
-        select (select count(*) from added)
-               + (select count(*) from profile.external_ids where customer_id = $1) as "total!"
-        "#,
-        customer,
-        &ids,
-        &systems,
-        &hashes,
-        &sealed
-    );
-    let total = sql("insert profile.external_ids", query.fetch_one(tx.sql())).await?;
-    if total > MAX_EXTERNAL_IDS { Err(reason::TOO_MANY_EXTERNAL_IDS.into()) } else { Ok(()) }
-}
-
-async fn external_id_delete(tx: &mut Tx, customer: Uuid, external_id: &ExternalId) -> Result<()> {
-    let query = sqlx::query!(
-        "delete from profile.external_ids where customer_id = $1 and system = $2 and hash = $3",
-        customer,
-        external_id.system,
-        hash(tx.vault(), external_id)
-    );
-    let deleted = sql("delete profile.external_ids", query.execute(tx.sql())).await?;
-    if deleted.rows_affected() == 0 { Err(reason::EXTERNAL_ID_NOT_FOUND.into()) } else { Ok(()) }
+    changed(tx, customer, version, kind, json!({ "fields": prevailing })).await?;
+    Ok(said.fields.iter().copied().filter(|field| !evidence::agree(field, &said.profile, &profile)).collect())
 }
 
 async fn changed(tx: &mut Tx, customer_id: Uuid, version: i64, kind: &'static str, payload: Value) -> Result<()> {
     tx.changes(vec![Change { customer_id, version, resource: "profile", kind, payload }]).await
-}
-
-fn seal(keys: &Keys, customer: Uuid, profile: &Profile) -> Result<Vec<u8>, Unreadable> {
-    let personal = Profile {
-        name: profile.name.clone(),
-        birth_date: profile.birth_date,
-        gender_description: profile.gender_description.clone(),
-        ..Default::default()
-    };
-    keys.seal(customer, place(customer), &personal.encode_to_vec())
-}
-
-fn hash(vault: &Vault, external_id: &ExternalId) -> Vec<u8> {
-    vault.index("external_ids.id", external_id.id.as_bytes()).to_vec()
-}
-
-fn place(customer: Uuid) -> Place {
-    Place { table: "profiles", column: "sealed", row: customer }
-}
-
-fn id_place(external_id: Uuid) -> Place {
-    Place { table: "external_ids", column: "sealed", row: external_id }
 }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Journal,
-    customers::{self, NewCustomer},
+    customers::{self, NewCustomer, imported},
     streams,
 };
 
@@ -110,6 +110,7 @@ fn profile(customer: &str) -> CreateProfileRequest {
             external_ids: vec![external_id],
             ..Default::default()
         }),
+        provenance: Some(imported(SOURCE)),
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Instant;
 use client::{Client, retry};
 use futures_util::{StreamExt, stream};
 use proto::{
-    profile::v1::{CreateProfileRequest, ResolveExternalIdsRequest},
+    profile::v1::{CreateProfileRequest, Provenance, ResolveExternalIdsRequest, Source},
     r#type::v1::ExternalId,
 };
 use tonic::Code;
@@ -18,6 +18,11 @@ const CONCURRENCY: usize = 64;
 pub struct NewCustomer {
     pub line: usize,
     pub request: CreateProfileRequest,
+}
+
+/// What is imported was known to another system.
+pub fn imported(source_name: &str) -> Provenance {
+    Provenance { source: Source::System.into(), source_name: source_name.to_owned(), ..Default::default() }
 }
 
 /// Creates customers. An import never changes one: those that are there already, known by their own

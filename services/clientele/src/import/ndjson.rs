@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Journal,
-    customers::{self, NewCustomer},
+    customers::{self, NewCustomer, imported},
     streams,
 };
 use crate::json::from_json;
@@ -49,6 +49,7 @@ pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> 
     Ok(())
 }
 
+#[expect(clippy::large_enum_variant, reason = "each lives for a moment")]
 enum Row {
     Profile(CreateProfileRequest),
     Order(Order),
@@ -65,7 +66,11 @@ fn parse(row: &str, place: u32) -> anyhow::Result<Row> {
     Ok(match kind.as_str() {
         "profile" => {
             let profile: Profile = from_json("clientele.profile.v1.Profile", value)?;
-            Row::Profile(CreateProfileRequest { request_id, profile: Some(profile) })
+            Row::Profile(CreateProfileRequest {
+                request_id,
+                profile: Some(profile),
+                provenance: Some(imported("import")),
+            })
         }
         "order" => Row::Order(from_json("clientele.order_history.v1.Order", value)?),
         "interaction" => {
