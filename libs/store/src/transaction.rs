@@ -5,6 +5,7 @@ use error::reason;
 use futures_util::future::BoxFuture;
 use prost::Message;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 use vault::{DataKey, Keys, Vault};
@@ -73,18 +74,21 @@ impl Db {
     }
 
     /// Runs a transaction that is repeatable by itself. It runs in a task of its own, so a caller
-    /// that goes away never leaves it half done, and once more when it met another one.
+    /// that goes away never leaves it half done, and one that goes before it begins ends it; and once more when it
+    /// met another one.
     pub async fn transact<T, W>(&self, call: &Call, work: W) -> Result<T>
     where
         T: Send + 'static,
         W: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
     {
         let (db, call) = (self.clone(), call.clone());
+        let gone = CancellationToken::new();
+        let _goes_with_the_caller = gone.clone().drop_guard();
         let attempts = async move {
             let mut vouched = Vec::new();
             let mut retried = false;
             loop {
-                match db.attempt(&call, &vouched, &work).await {
+                match db.attempt(&call, &gone, &vouched, &work).await {
                     Err(Fault::Unanchored(ids)) if vouched.is_empty() => {
                         db.vouch(&call, &ids).await?;
                         vouched = ids;
@@ -108,7 +112,7 @@ impl Db {
         }
     }
 
-    async fn attempt<T, W>(&self, call: &Call, vouched: &[Uuid], work: &W) -> Result<T>
+    async fn attempt<T, W>(&self, call: &Call, gone: &CancellationToken, vouched: &[Uuid], work: &W) -> Result<T>
     where
         W: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>>,
     {
@@ -119,7 +123,12 @@ impl Db {
         // The number is ours, so the text is safe.
         let begin = AssertSqlSafe(format!("begin; set local statement_timeout = {}", left.min(30_000)));
         #[expect(clippy::disallowed_methods, reason = "this is the one place, and it runs in a task of its own")]
-        let transaction = self.pool().begin_with(begin).await?;
+        let begun = self.pool().begin_with(begin);
+        let transaction = tokio::select! {
+            begun = begun => begun?,
+            // What nobody waits for any more does not stand in the way of others.
+            () = gone.cancelled() => return Err(reason::DEADLINE_EXCEEDED.into()),
+        };
         let mut tx = Tx {
             transaction,
             db: self.clone(),
