@@ -69,3 +69,31 @@ pub fn cache(redis_url: &Option<String>, key_file: &Option<PathBuf>) -> anyhow::
     let keys = key_file.as_ref().context("CLIENTELE_REDIS_URL needs CLIENTELE_CACHE_KEY_FILE")?;
     Ok(Some(Shared::connect(url, keys, None)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn keys(ring: Value) -> anyhow::Result<KeyRing> {
+        let mut config =
+            json!({"listen": "127.0.0.1:1", "database_url": "", "erasure_journal": "", "internal_key_file": ""});
+        config.as_object_mut().unwrap().extend(ring.as_object().unwrap().clone());
+        serde_json::from_value::<ServiceConfig>(config).unwrap().keys()
+    }
+
+    #[test]
+    fn the_key_ring_comes_from_a_file_or_from_the_environment() {
+        let ring = KeyRing::generate().to_json();
+        let file = std::env::temp_dir().join(format!("{}.json", uuid::Uuid::new_v4()));
+        std::fs::write(&file, &ring).unwrap();
+        assert_eq!(keys(json!({"key_ring_file": file})).unwrap().to_json(), ring);
+        assert_eq!(keys(json!({"key_ring": ring})).unwrap().to_json(), ring);
+        for unclear in [json!({}), json!({"key_ring_file": file, "key_ring": ring})] {
+            let told = keys(unclear).err().unwrap().to_string();
+            assert!(told.contains("CLIENTELE_KEY_RING_FILE and CLIENTELE_KEY_RING"), "{told}");
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+}

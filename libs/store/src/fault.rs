@@ -20,6 +20,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The reason's name alone, which may be logged.
+    pub(crate) fn named(self) -> anyhow::Error {
+        anyhow::anyhow!(self.into_failure().reason().name)
+    }
+
     /// Whether the same transaction may succeed the next time: serialization_failure or
     /// deadlock_detected.
     pub(crate) fn is_transient(&self) -> bool {

@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::Db;
+use crate::{Db, Fault};
 
 /// So many customers are asked for at once.
 const AT_ONCE: usize = 1000;
@@ -142,9 +142,7 @@ pub(crate) async fn replay(db: &Db) -> anyhow::Result<()> {
             some
         );
         for customer in query.fetch_all(db.pool()).await? {
-            db.erase(&call(), customer)
-                .await
-                .map_err(|fault| anyhow::anyhow!("{}", fault.into_failure().reason().name))?;
+            db.erase(&call(), customer).await.map_err(Fault::named)?;
             replayed += 1;
         }
     }

@@ -316,8 +316,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Destroys an owner's keys, and answers how many there were.
-    pub async fn keys_destroy(&mut self, owner: Uuid) -> Result<usize> {
+    /// Destroys an owner's keys.
+    pub async fn keys_destroy(&mut self, owner: Uuid) -> Result<()> {
         let query = sqlx::query_scalar!(
             r#"
             update data_keys set wrapped = null, service_key = null, destroyed_at = clock_timestamp()
@@ -327,7 +327,7 @@ impl Tx {
         );
         let destroyed = sql("update data_keys", query.fetch_all(self.sql())).await?;
         self.db.open_keys().forget(owner, &destroyed);
-        Ok(destroyed.len())
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ pub use page::{Page, page_size};
 pub use request::{Claim, Key};
 pub use section::{Body, Load, in_order, loader};
 pub use transaction::{Tx, Written};
-pub use value::{check_time, time, timestamp, uuid};
+pub use value::{check_past, check_time, time, timestamp, uuid};
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -34,17 +34,19 @@ pub(crate) async fn keep(db: Db) {
 async fn renew(db: &Db) {
     while !db.pool().is_closed() {
         db.open_keys().clear();
-        let renewed = async {
-            let read = async { db.service_keys_read(&mut *db.pool().acquire().await?).await };
-            read.await.map_err(|fault: Fault| anyhow::anyhow!("{}", fault.into_failure().reason().name))?;
-            journal::replay(db).await
-        };
-        match renewed.await {
+        match renewed(db).await {
             Ok(()) => return,
             Err(error) => tracing::error!(%error, "the erasure journal cannot be replayed"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+async fn renewed(db: &Db) -> anyhow::Result<()> {
+    let mut connection = db.pool().acquire().await?;
+    db.service_keys_read(&mut connection).await.map_err(Fault::named)?;
+    drop(connection);
+    journal::replay(db).await
 }
 
 async fn turn(db: &Db) -> Result<()> {

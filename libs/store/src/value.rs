@@ -1,4 +1,4 @@
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use error::{Failure, Violations};
 use prost_types::Timestamp;
 use uuid::Uuid;
@@ -18,6 +18,14 @@ pub fn check_time(field: &str, time: Option<&Timestamp>, violations: &mut Violat
         violations.add(field, "must lie between the years 1 and 9999");
     } else if time.nanos % 1000 != 0 {
         violations.add(field, "must not be finer than a microsecond");
+    }
+}
+
+/// Checks the time of something that was observed: it lies before now, with some allowance for a clock that runs ahead.
+pub fn check_past(field: &str, at: Option<&Timestamp>, violations: &mut Violations) {
+    check_time(field, at, violations);
+    if time(at.copied()).is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1)) {
+        violations.add(field, "must not be in the future");
     }
 }
 

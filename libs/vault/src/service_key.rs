@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, io};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{KeyEncryption, aead, secret::Secret};
@@ -10,7 +11,8 @@ pub struct ServiceKeys {
     keys: BTreeMap<i32, Secret>,
 }
 
-/// A service key as it is stored.
+/// A service key as it is stored, in a database or beside a backup of one.
+#[derive(Deserialize, Serialize)]
 pub struct WrappedServiceKey {
     /// Its number.
     pub number: i32,

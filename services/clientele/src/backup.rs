@@ -1,26 +1,27 @@
-//! Backup and restore. The database and the keys that open it are kept apart: whoever has one of them has
-//! nothing. What is needed to serve a restored database also needs the erasure journal, which is no part of
+//! Backup and restore. The database and the keys that open it are kept apart: with one of them alone nothing that is sealed
+//! opens. What is needed to serve a restored database also needs the erasure journal, which is no part of
 //! a backup: it must know who was erased since.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, bail, ensure};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
-use tokio::process::Command;
 use vault::{KeyRing, ServiceKeys, WrappedServiceKey};
 
 use crate::{
     database::{self, schema},
     reach::Stock,
     rotate::stored,
-    servers::postgres_bin,
+    servers::{postgres_bin, run},
     suite::SERVICES,
 };
 
@@ -64,15 +65,7 @@ struct About {
     taken_at: String,
     sha256: String,
     /// The wrapped keys of each service, by which a ring can be tried before anything is restored.
-    service_keys: Vec<ServiceKey>,
-}
-
-#[derive(Deserialize, Serialize)]
-struct ServiceKey {
-    service: String,
-    number: i32,
-    wrapped_by: String,
-    wrapped: Vec<u8>,
+    service_keys: BTreeMap<String, Vec<WrappedServiceKey>>,
 }
 
 impl Backup {
@@ -96,7 +89,7 @@ impl Backup {
         let mut command = tool("pg_dump", &database_url)?;
         command.args(["--format=custom", "--file"]).arg(&dump);
         command.args(SERVICES.iter().map(|service| format!("--schema={}", schema(service))));
-        finish(command).await?;
+        run(&mut command, "the database cannot be backed up")?;
         let ring = self.keys_to.join(RING);
         fs::copy(&key_ring_file, &ring)?;
         // Read again: what was copied is what opens it.
@@ -118,7 +111,7 @@ impl Backup {
 }
 
 impl Restore {
-    /// Restores a backup, all of it or nothing.
+    /// Restores a backup: all data or none, and then the new life of the database.
     pub async fn run(self) -> anyhow::Result<()> {
         let about = fs::read(self.from.join(ABOUT))
             .with_context(|| format!("{} holds no finished backup", self.from.display()))?;
@@ -132,7 +125,7 @@ impl Restore {
         make_room(&mut connection).await?;
         let mut command = tool("pg_restore", &self.database_url)?;
         command.args(["--single-transaction", "--exit-on-error"]).arg(&dump);
-        finish(command).await?;
+        run(&mut command, "the backup cannot be restored")?;
         database::finish_restore(&self.database_url)
             .await
             .context("the restore is not finished; run clientele restore-finish before any service is started on it")?;
@@ -145,27 +138,19 @@ impl Restore {
 }
 
 /// The keys of all services as they are stored.
-async fn service_keys(connection: &mut PgConnection) -> anyhow::Result<Vec<ServiceKey>> {
-    let mut all = Vec::new();
+async fn service_keys(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<String, Vec<WrappedServiceKey>>> {
+    let mut all = BTreeMap::new();
     for service in SERVICES {
-        for WrappedServiceKey { number, wrapped_by, wrapped } in stored(connection, service).await? {
-            all.push(ServiceKey { service: service.to_owned(), number, wrapped_by, wrapped });
-        }
+        all.insert(service.to_owned(), stored(connection, service).await?);
     }
     Ok(all)
 }
 
 /// Fails unless the ring opens every service's keys.
-async fn fits(all: &[ServiceKey], ring: &KeyRing) -> anyhow::Result<()> {
+async fn fits(all: &BTreeMap<String, Vec<WrappedServiceKey>>, ring: &KeyRing) -> anyhow::Result<()> {
     for service in SERVICES {
-        let own = all.iter().filter(|key| key.service == service);
-        let stored = |key: &ServiceKey| WrappedServiceKey {
-            number: key.number,
-            wrapped_by: key.wrapped_by.clone(),
-            wrapped: key.wrapped.clone(),
-        };
-        let keys: Vec<WrappedServiceKey> = own.map(stored).collect();
-        ServiceKeys::open(service, &keys, ring).await.context("the key ring does not fit the database")?;
+        let keys = all.get(service).with_context(|| format!("the backup has no keys of {service}"))?;
+        ServiceKeys::open(service, keys, ring).await.context("the key ring does not fit the database")?;
     }
     Ok(())
 }
@@ -208,14 +193,6 @@ fn tool(name: &str, database_url: &str) -> anyhow::Result<Command> {
         command.env("PGPASSWORD", password);
     }
     Ok(command)
-}
-
-async fn finish(mut command: Command) -> anyhow::Result<()> {
-    let program = Path::new(command.as_std().get_program()).file_name().map(|name| name.display().to_string());
-    let program = program.unwrap_or_default();
-    let output = command.output().await.with_context(|| format!("{program} does not start"))?;
-    ensure!(output.status.success(), "{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
 }
 
 fn sha256(path: &Path) -> io::Result<String> {

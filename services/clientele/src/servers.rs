@@ -173,7 +173,8 @@ fn spawn(mut command: Command, log: fs::File) -> anyhow::Result<Child> {
     Ok(command.spawn()?)
 }
 
-fn run(command: &mut Command, failure: &str) -> anyhow::Result<()> {
+/// Runs a program to its end; what it says when it fails is the error.
+pub fn run(command: &mut Command, failure: &str) -> anyhow::Result<()> {
     let output = command.stdin(Stdio::null()).output().with_context(|| failure.to_owned())?;
     if !output.status.success() {
         bail!("{failure}: {}", String::from_utf8_lossy(&output.stderr).trim());

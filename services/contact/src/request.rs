@@ -1,9 +1,8 @@
 //! What the contract's rules cannot say: whether a value is an address or a number.
 
-use chrono::{TimeDelta, Utc};
 use error::Violations;
 use proto::{contact::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::Identifier};
-use store::{check_time, time};
+use store::check_past;
 
 use crate::normalize;
 
@@ -51,12 +50,7 @@ pub fn preferences(request: &SetContactPreferencesRequest, violations: &mut Viol
 
 pub fn deliveries(request: &RecordDeliveryEventsRequest, violations: &mut Violations) {
     for (i, event) in request.events.iter().enumerate() {
-        let field = format!("events[{i}].occurred_time");
-        check_time(&field, event.occurred_time.as_ref(), violations);
-        // Some allowance for a clock that runs ahead.
-        if time(event.occurred_time).is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1)) {
-            violations.add(field, "must not be in the future");
-        }
+        check_past(&format!("events[{i}].occurred_time"), event.occurred_time.as_ref(), violations);
     }
 }
 

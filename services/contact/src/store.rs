@@ -2,26 +2,23 @@
 
 mod delivery;
 mod preferences;
+mod row;
 mod verification;
 
 use std::sync::Arc;
 
 use access::Call;
-use chrono::{DateTime, Utc};
 use error::Failure;
-use prost::Message;
 use proto::contact::v1::*;
 use serde_json::json;
-use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
+use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, uuid};
 use uuid::Uuid;
-use vault::{Keys, Place, Unreadable, Vault};
 
+use self::row::{Row, become_primary, hash, insert, oldest_becomes_primary, overwrite};
 use crate::{
     normalize::{self, Broken, Normal},
     reason, request,
 };
-
-const MAX_CONTACT_POINTS: i64 = 100;
 
 #[derive(Clone)]
 pub struct Store {
@@ -105,8 +102,7 @@ impl Store {
                     if row.is_primary {
                         oldest_becomes_primary(tx, customer, version, row.kind).await?;
                     }
-                    let kind = row.kind();
-                    changed(tx, customer, version, "contact_point.removed", id, kind).await?;
+                    changed(tx, customer, version, "contact_point.removed", id, row.kind()).await?;
                     Ok(RemoveContactPointResponse { consistency_token: tx.token(customer, version) })
                 })
             })
@@ -125,8 +121,7 @@ impl Store {
                 Box::pin(async move {
                     let (customer, version, row) = locked(tx, id).await?;
                     become_primary(tx, customer, version, row.kind, id).await?;
-                    let kind = row.kind();
-                    changed(tx, customer, version, "contact_point.made_primary", id, kind).await?;
+                    changed(tx, customer, version, "contact_point.made_primary", id, row.kind()).await?;
                     let contact_point = Some(select(tx, id).await?);
                     Ok(SetPrimaryContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
                 })
@@ -284,61 +279,6 @@ pub struct SectionRow {
     pub contact_point: Result<Option<ContactPoint>>,
 }
 
-struct Row {
-    contact_point_id: Uuid,
-    customer_id: Uuid,
-    kind: i32,
-    sealed: Vec<u8>,
-    is_primary: bool,
-    version: i64,
-    deliverability: i32,
-    deliverability_since: Option<DateTime<Utc>>,
-    verified_at: Option<DateTime<Utc>>,
-    is_shared: bool,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-impl Row {
-    async fn select(id: Uuid, executor: impl sqlx::PgExecutor<'_>) -> Result<Option<Self>> {
-        let query = sqlx::query_as!(
-            Row,
-            r#"
-            select contact_point_id, customer_id, kind, sealed, is_primary, version, deliverability,
-                   deliverability_since, verified_at, created_at, updated_at,
-                   exists (select 1 from contact.contact_points o where o.hash = p.hash and o.customer_id <> p.customer_id) as "is_shared!"
-            from contact.contact_points p where contact_point_id = $1
-            "#,
-            id
-        );
-        sql("select contact.contact_points", query.fetch_optional(executor)).await
-    }
-
-    fn open(&self, keys: &Keys) -> Result<ContactPoint> {
-        // What is sealed is a contact point with its value and label alone.
-        let sealed = ContactPoint::decode(keys.open(place(self.contact_point_id), &self.sealed)?.as_slice())?;
-        Ok(ContactPoint {
-            contact_point_id: self.contact_point_id.to_string(),
-            customer_id: self.customer_id.to_string(),
-            primary: self.is_primary,
-            create_time: Some(timestamp(self.created_at)),
-            update_time: Some(timestamp(self.updated_at)),
-            etag: self.version.to_string(),
-            deliverability: (self.deliverability != 0).then(|| Deliverability {
-                state: self.deliverability,
-                since_time: self.deliverability_since.map(timestamp),
-            }),
-            verified_time: self.verified_at.map(timestamp),
-            shared: self.is_shared,
-            ..sealed
-        })
-    }
-
-    fn kind(&self) -> ContactPointKind {
-        ContactPointKind::try_from(self.kind).unwrap_or_default()
-    }
-}
-
 /// Copies what the update mask names; the request was checked.
 fn apply(request: &UpdateContactPointRequest, point: &mut ContactPoint) {
     let from = request.contact_point.clone().unwrap_or_default();
@@ -373,95 +313,6 @@ async fn open(tx: &mut Tx, row: &Row) -> Result<ContactPoint> {
     row.open(tx.keys())
 }
 
-async fn insert(
-    tx: &mut Tx,
-    id: Uuid,
-    customer: Uuid,
-    version: i64,
-    point: &ContactPoint,
-    normal: &Normal,
-) -> Result<()> {
-    let query = sqlx::query_scalar!(
-        r#"
-        with before as (select kind from contact.contact_points where customer_id = $2),
-        added as (
-            insert into contact.contact_points (contact_point_id, customer_id, version, kind, hash, sealed, is_primary)
-            values ($1, $2, $3, $4, $5, $6, not exists (select 1 from before where kind = $4))
-        )
-        select count(*) as "count!" from before
-        "#,
-        id,
-        customer,
-        version,
-        normal.kind as i32,
-        hash(tx.vault(), normal),
-        seal(tx.keys(), customer, id, point)?
-    );
-    let before = sql("insert contact.contact_points", query.fetch_one(tx.sql())).await?;
-    if before >= MAX_CONTACT_POINTS { Err(reason::TOO_MANY_CONTACT_POINTS.into()) } else { Ok(()) }
-}
-
-async fn overwrite(
-    tx: &mut Tx,
-    id: Uuid,
-    customer: Uuid,
-    version: i64,
-    point: &ContactPoint,
-    normal: &Normal,
-) -> Result<()> {
-    let query = sqlx::query!(
-        r#"
-        update contact.contact_points set version = $2, hash = $3, sealed = $4, updated_at = clock_timestamp()
-        where contact_point_id = $1
-        "#,
-        id,
-        version,
-        hash(tx.vault(), normal),
-        seal(tx.keys(), customer, id, point)?
-    );
-    sql("update contact.contact_points", query.execute(tx.sql())).await?;
-    Ok(())
-}
-
-async fn become_primary(tx: &mut Tx, customer: Uuid, version: i64, kind: i32, id: Uuid) -> Result<()> {
-    let query = sqlx::query!(
-        r#"
-        update contact.contact_points set is_primary = false, version = $3, updated_at = clock_timestamp()
-        where customer_id = $1 and kind = $2 and is_primary and contact_point_id <> $4
-        "#,
-        customer,
-        kind,
-        version,
-        id
-    );
-    sql("update contact.contact_points", query.execute(tx.sql())).await?;
-    let query = sqlx::query!(
-        r#"
-        update contact.contact_points set is_primary = true, version = $2, updated_at = clock_timestamp()
-        where contact_point_id = $1
-        "#,
-        id,
-        version
-    );
-    sql("update contact.contact_points", query.execute(tx.sql())).await?;
-    Ok(())
-}
-
-async fn oldest_becomes_primary(tx: &mut Tx, customer: Uuid, version: i64, kind: i32) -> Result<()> {
-    let query = sqlx::query_scalar!(
-        r#"
-        select contact_point_id from contact.contact_points
-        where customer_id = $1 and kind = $2 order by contact_point_id limit 1
-        "#,
-        customer,
-        kind
-    );
-    match sql("select contact.contact_points", query.fetch_optional(tx.sql())).await? {
-        Some(oldest) => become_primary(tx, customer, version, kind, oldest).await,
-        None => Ok(()),
-    }
-}
-
 async fn changed(
     tx: &mut Tx,
     customer_id: Uuid,
@@ -476,24 +327,4 @@ async fn changed(
 
 fn refusal((field, text): Broken) -> Failure {
     Failure::invalid(format!("contact_point.{field}"), text)
-}
-
-fn seal(keys: &Keys, customer: Uuid, id: Uuid, point: &ContactPoint) -> Result<Vec<u8>, Unreadable> {
-    let personal = ContactPoint {
-        email: point.email.clone(),
-        phone: point.phone.clone(),
-        postal_address: point.postal_address.clone(),
-        social_handle: point.social_handle.clone(),
-        label: point.label.clone(),
-        ..Default::default()
-    };
-    keys.seal(customer, place(id), &personal.encode_to_vec())
-}
-
-fn hash(vault: &Vault, normal: &Normal) -> Vec<u8> {
-    vault.index(normal.kind.as_str_name(), normal.key.as_bytes()).to_vec()
-}
-
-fn place(id: Uuid) -> Place {
-    Place { table: "contact_points", column: "sealed", row: id }
 }

@@ -7,7 +7,7 @@ use error::Violations;
 use iso_currency::Currency;
 use prost_types::FieldMask;
 use proto::{profile::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::PartialDate};
-use store::{check_time, time};
+use store::{check_past, check_time, time};
 
 use crate::{evidence, name};
 
@@ -52,10 +52,7 @@ pub fn observation(request: &RecordObservationRequest, violations: &mut Violatio
 }
 
 pub fn get(request: &GetProfileRequest, violations: &mut Violations) {
-    check_time("as_of_time", request.as_of_time.as_ref(), violations);
-    if time(request.as_of_time).is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1)) {
-        violations.add("as_of_time", "must not be in the future");
-    }
+    check_past("as_of_time", request.as_of_time.as_ref(), violations);
 }
 
 pub fn search(request: &SearchProfilesRequest, violations: &mut Violations) {
@@ -74,14 +71,9 @@ fn paths(field: &str, mask: &FieldMask, violations: &mut Violations) {
     }
 }
 
-/// What was observed was observed before now, with some allowance for a clock that runs ahead.
 fn provenance(prefix: &str, provenance: Option<&Provenance>, violations: &mut Violations) {
-    let Some(provenance) = provenance else { return };
-    let field = format!("{prefix}observed_time");
-    check_time(&field, provenance.observed_time.as_ref(), violations);
-    if time(provenance.observed_time).is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1)) {
-        violations.add(field, "must not be in the future");
-    }
+    let observed = provenance.and_then(|provenance| provenance.observed_time.as_ref());
+    check_past(&format!("{prefix}observed_time"), observed, violations);
 }
 
 pub fn resolve(request: &ResolveIdentifiersRequest, violations: &mut Violations) {

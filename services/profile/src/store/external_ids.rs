@@ -1,3 +1,5 @@
+//! Ids in other systems.
+
 use access::Call;
 use proto::{profile::v1::*, r#type::v1::ExternalId};
 use serde_json::json;

@@ -47,8 +47,8 @@ impl Store {
         let customer = uuid(&request.customer_id)?;
         self.db.require_of(request.consistency.as_ref(), &[customer]).await?;
         let listing = format!("ListObservations {customer}");
-        let (before, before_id) =
-            self.db.cursor(&listing, &request.page_token)?.unwrap_or((DateTime::<Utc>::MAX_UTC, Uuid::max()));
+        let after_all = (DateTime::from_timestamp_nanos(i64::MAX), Uuid::max());
+        let (before, before_id) = self.db.cursor(&listing, &request.page_token)?.unwrap_or(after_all);
         let size = page_size(request.page_size, 100);
         let row = Row::select(&[customer], self.db.pool()).await?.pop().ok_or(reason::CUSTOMER_NOT_FOUND)?;
         let query = sqlx::query_as!(
@@ -56,11 +56,11 @@ impl Store {
             r#"
             select observation_id, fields, sealed, source, source_name, observed_at, confidence_percent, recorded_at
             from profile.observations
-            where customer_id = $1 and (recorded_at, observation_id) < (least($2, 'infinity'::timestamptz), $3)
+            where customer_id = $1 and (recorded_at, observation_id) < ($2, $3)
             order by recorded_at desc, observation_id desc limit $4
             "#,
             customer,
-            before.min(DateTime::from_timestamp_nanos(i64::MAX)),
+            before,
             before_id,
             size + 1
         );

@@ -1,3 +1,5 @@
+//! The rows of profiles: what is sealed in them, and the words by which they are found.
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
