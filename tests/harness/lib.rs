@@ -22,6 +22,7 @@ use clientele::{
 use proto::keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_client::KeyServiceClient};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
+use tonic::Status;
 
 /// Seven services in this process, on a database of their own.
 pub struct Installation {
@@ -119,16 +120,21 @@ impl Installation {
 
     /// Destroys a customer's keys in each service, as the erasure of a customer does.
     pub async fn destroy_keys(&self, customer_id: &str) -> Vec<DestroyKeysResponse> {
-        let caller = access::Caller { subject: "x".into(), purpose: Purpose::parse("service").unwrap() };
-        let key = InternalKey::read("gateway", &self.plan.keys.internal_key_file()).unwrap();
         let mut destroyed = Vec::new();
-        for address in self.suite.services {
-            let channel = client::channel(&format!("http://{address}")).unwrap();
-            let mut request = tonic::Request::new(DestroyKeysRequest { customer_id: customer_id.to_owned() });
-            request.metadata_mut().insert("authorization", key.authorization(&caller));
-            destroyed.push(KeyServiceClient::new(channel).destroy_keys(request).await.unwrap().into_inner());
+        for i in 0..SERVICES.len() {
+            destroyed.push(self.destroy_keys_in(i, customer_id).await.unwrap());
         }
         destroyed
+    }
+
+    /// The same in one service, in the order of [`SERVICES`].
+    pub async fn destroy_keys_in(&self, service: usize, customer_id: &str) -> Result<DestroyKeysResponse, Status> {
+        let caller = access::Caller { subject: "x".into(), purpose: Purpose::parse("service").unwrap() };
+        let key = InternalKey::read("gateway", &self.plan.keys.internal_key_file()).unwrap();
+        let channel = client::channel(&format!("http://{}", self.suite.services[service])).unwrap();
+        let mut request = tonic::Request::new(DestroyKeysRequest { customer_id: customer_id.to_owned() });
+        request.metadata_mut().insert("authorization", key.authorization(&caller));
+        KeyServiceClient::new(channel).destroy_keys(request).await.map(tonic::Response::into_inner)
     }
 
     /// How many rows a query counts.

@@ -49,6 +49,12 @@ async fn without_loyalty_there_are_five_sections_and_a_name() {
     let request = proto::loyalty::v1::ListProgrammesRequest::default();
     let failure = client.loyalty().list_programmes(request).await.err().unwrap();
     assert_eq!(tests::reason(&failure), "SERVICE_UNAVAILABLE");
+    // No answer about what is allowed means no.
+    Processes::signal(processes.ids["consent"], "-KILL");
+    let purpose_id = format!("m{}", fixture.tag);
+    let request = ChooseChannelRequest { customer_id: fixture.customer_id.clone(), purpose_id, ..Default::default() };
+    let failure = client.customer().choose_channel(request).await.err().unwrap();
+    assert_eq!(tests::reason(&failure), "SERVICE_UNAVAILABLE");
     // A stream whose service goes away ends with a reason that says to try again.
     let (orders, stream) = tokio::sync::mpsc::channel(1);
     let stream = tokio_stream::wrappers::ReceiverStream::new(stream);

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use clientele::suite::Suite;
-use proto::customer::v1::*;
+use proto::{contact::v1::ListContactPointsRequest, customer::v1::*};
 use tests::{Fixture, Installation, Postgres, accrue, get, reason};
 
 async fn refused(client: &client::Client, resume_token: &str) -> Option<String> {
@@ -52,6 +52,11 @@ async fn a_standby_is_refused_and_once_it_has_taken_over_old_tokens_are() {
     // Let the standby hear of everything; it follows, but does not wait.
     tokio::time::sleep(Duration::from_secs(1)).await;
     get(&client, &fixture.customer_id, Vec::new()).await.unwrap();
+    // An erasure that the standby has not heard of: only the journal knows.
+    let lost = Fixture::create(&client).await.customer_id;
+    let journal = installation.plan.erasure_journal.join("contact/of-a-lost-process.ndjson");
+    std::fs::write(journal, format!("{{\"customer_id\":\"{lost}\",\"time\":\"2026-01-01T00:00:00Z\"}}\n")).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
     postgres.fail_over();
     until("a customer is read whole from the new primary", || async {
@@ -70,6 +75,11 @@ async fn a_standby_is_refused_and_once_it_has_taken_over_old_tokens_are() {
         customer.is_ok_and(|customer| {
             customer.unavailable.len() == 1 && customer.unavailable[0].reason == "CONSISTENCY_TOKEN_EXPIRED"
         })
+    })
+    .await;
+    until("the running service has erased whom the journal names", || async {
+        let request = ListContactPointsRequest { customer_id: lost.clone(), ..Default::default() };
+        client.contact().list_contact_points(request).await.is_err_and(|status| reason(&status) == "CUSTOMER_ERASED")
     })
     .await;
     assert_eq!(refused(&client, &resume_token).await.as_deref(), Some("RESUME_TOKEN_EXPIRED"));

@@ -45,6 +45,16 @@ async fn whoever_was_erased_can_neither_be_read_nor_written_and_everybody_else_c
     let interactions = ListInteractionsRequest { customer_id: id(), ..Default::default() };
     assert_eq!(client.order_history().list_orders(orders.clone()).await.unwrap().into_inner().orders.len(), 1);
 
+    // What cannot be written into the journal is not begun.
+    let folder = installation.plan.erasure_journal.join("profile");
+    let aside = installation.plan.erasure_journal.join("aside");
+    std::fs::rename(&folder, &aside).unwrap();
+    let failure = installation.destroy_keys_in(0, &id()).await.err().unwrap();
+    assert_eq!(reason(&failure), "JOURNAL_UNAVAILABLE");
+    let request = GetProfileRequest { customer_id: id(), ..Default::default() };
+    assert!(client.profile().get_profile(request).await.is_ok());
+    std::fs::rename(&aside, &folder).unwrap();
+
     let first = installation.destroy_keys(&id()).await;
     assert!(first.iter().all(|gone| gone.destroyed_key_count == 1 && gone.erase_time.is_some()));
     assert!(first.iter().map(|gone| gone.deleted_reply_count).sum::<i32>() >= 7);

@@ -99,6 +99,15 @@ async fn whoever_was_erased_after_a_backup_stays_erased_when_it_is_restored() {
     let refusal = format!("{:#}", Suite::start(&lost).await.err().unwrap());
     assert!(refusal.contains("belongs to another database"), "{refusal}");
 
+    // A line that was cut short belongs to an erasure that was never begun; one that is damaged might hide somebody.
+    let line = state.path().join("erasures/profile/cut.ndjson");
+    std::fs::write(&line, format!("{{\"customer_id\":\"{}", customers[0].customer_id)).unwrap();
+    let damaged = state.path().join("erasures/consent/damaged.ndjson");
+    std::fs::write(&damaged, "{\"customer_id\":\n").unwrap();
+    let refusal = format!("{:#}", Suite::start(&new).await.err().unwrap());
+    assert!(refusal.contains("is no erasure"), "{refusal}");
+    std::fs::remove_file(&damaged).unwrap();
+
     let suite = Suite::start(&new).await.unwrap();
     let installation = Installation { suite, plan: new, state };
     let client = installation.client();
