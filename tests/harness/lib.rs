@@ -10,7 +10,7 @@ pub use fixture::{Fixture, accrue, evidence, get, order};
 pub use postgres::Postgres;
 pub use redis::Redis;
 
-use std::{collections::BTreeMap, env, net::SocketAddr, sync::Mutex};
+use std::{collections::BTreeMap, env, net::SocketAddr, path::Path, sync::Mutex};
 
 use access::{InternalKey, Purpose};
 use client::Client;
@@ -43,8 +43,9 @@ pub async fn plan() -> (Plan, TempDir) {
 
 /// The same on a server of the test's own.
 pub async fn plan_on(admin_url: &str) -> (Plan, TempDir) {
-    let name = format!("t_{}", uuid::Uuid::new_v4().simple());
     let mut admin = PgConnection::connect(admin_url).await.unwrap();
+    drop_what_is_left(&mut admin).await;
+    let name = format!("t_{}_{}", std::process::id(), uuid::Uuid::new_v4().simple());
     admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
     let (server, _) = admin_url.rsplit_once('/').unwrap();
     let database_url = format!("{server}/{name}");
@@ -64,6 +65,18 @@ pub async fn plan_on(admin_url: &str) -> (Plan, TempDir) {
     let redis_url = env::var("CLIENTELE_TEST_REDIS_URL").ok();
     let erasure_journal = state.path().join("erasures");
     (Plan { database_url, keys, erasure_journal, issuer, listen, redis_url, redis_users: false, connections: 5 }, state)
+}
+
+/// Drops the databases of tests whose process has ended, so that a run needs the disk of a few and not of all.
+async fn drop_what_is_left(admin: &mut PgConnection) {
+    let names = sqlx::query_scalar::<_, String>("select datname from pg_database where datname like 't\\_%'");
+    for name in names.fetch_all(&mut *admin).await.unwrap() {
+        let process = name.split('_').nth(1).unwrap();
+        if !Path::new("/proc").join(process).exists() {
+            // Another test may be dropping the same.
+            let _ = admin.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await;
+        }
+    }
 }
 
 impl Installation {

@@ -3,12 +3,21 @@
 use std::{borrow::Cow, time::Duration};
 
 use access::{Call, Caller, Purpose};
-use client::request_id;
 use clientele::database;
 use proto::profile::v1::*;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{
+    Row,
+    migrate::{Migration, MigrationType, Migrator},
+};
 use tests::{Fixture, Installation};
-use tonic::Request;
+
+fn call() -> Call {
+    Call {
+        caller: Caller { subject: "x".into(), purpose: Purpose::parse("service").unwrap() },
+        deadline: std::time::Instant::now() + Duration::from_secs(20),
+        traceparent: "".into(),
+    }
+}
 
 /// tonic's server option does not reach a listener that is handed over: without the socket option a
 /// reply of more than one segment waits 40 ms for the peer's delayed acknowledgement.
@@ -33,18 +42,19 @@ async fn a_reply_of_several_segments_does_not_wait_for_an_acknowledgement() {
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
     let installation = Installation::start().await;
-    let client = installation.client();
-    let customer_id = Fixture::create(&client).await.customer_id;
-    for i in 0..200 {
-        let mut request = Request::new(UpdateProfileRequest {
-            request_id: request_id(),
-            customer_id: customer_id.clone(),
-            profile: Some(Profile { region: "PT".into(), ..Default::default() }),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["region".into()] }),
-            ..Default::default()
-        });
-        request.set_timeout(Duration::from_micros(200 + 37 * i));
-        let _ = client.profile().update_profile(request).await;
+    let db = installation.db("profile").await;
+    for spins in 0..3000 {
+        let call = call();
+        let transaction = db.transact(&call, |_| Box::pin(async { Ok(()) }));
+        let goes_away = async {
+            for _ in 0..spins {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! { biased; _ = transaction => (), () = goes_away => () }
+        // Outside of a transaction each statement is one.
+        let row = sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(db.pool()).await.unwrap();
+        assert!(row.get::<bool, _>(0), "gone after {spins}");
     }
     let idle = "select count(*) from pg_stat_activity where datname = current_database()
         and state like 'idle in transaction%'";
@@ -57,8 +67,7 @@ async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
         left = installation.count(idle).await;
     }
     assert_eq!(left, 0);
-    let request = GetProfileRequest { customer_id, ..Default::default() };
-    assert_eq!(client.profile().get_profile(request).await.unwrap().into_inner().profile.unwrap().region, "PT");
+    db.transact(&call(), |_| Box::pin(async { Ok(()) })).await.unwrap();
 }
 
 /// sqlx's migration lock is one per database and stays locked after a failure.
@@ -109,15 +118,10 @@ async fn an_exhausted_pool_answers_with_a_reason() {
     let setting: String = sqlx::query_scalar("show tcp_keepalives_idle").fetch_one(db.pool()).await.unwrap();
     assert_eq!(setting, "30");
     let held = db.pool().acquire().await.unwrap();
-    let call = Call {
-        caller: Caller { subject: "x".into(), purpose: Purpose::parse("service").unwrap() },
-        deadline: std::time::Instant::now() + Duration::from_secs(20),
-        traceparent: "".into(),
-    };
-    let failure = db.transact(&call, |_| Box::pin(async { Ok(()) })).await.err().unwrap();
+    let failure = db.transact(&call(), |_| Box::pin(async { Ok(()) })).await.err().unwrap();
     assert_eq!(failure.into_failure().reason(), error::reason::DATABASE_BUSY);
     drop(held);
-    db.transact(&call, |_| Box::pin(async { Ok(()) })).await.unwrap();
+    db.transact(&call(), |_| Box::pin(async { Ok(()) })).await.unwrap();
 }
 
 /// `prost_types::FileDescriptorSet` drops custom options; the set that is served keeps them.

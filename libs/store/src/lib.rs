@@ -32,7 +32,7 @@ use aws_lc_rs::hmac;
 use cache::Shared;
 use client::Directory;
 use sqlx::{
-    ConnectOptions, Connection, PgPool,
+    ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::{Notify, watch};
@@ -127,15 +127,6 @@ impl Db {
                     let epoch = token::epoch(connection).await?;
                     seen.send_if_modified(|seen| std::mem::replace(seen, epoch) != epoch);
                     Ok(())
-                })
-            })
-            // A call that goes away while its transaction begins leaves the connection inside it.
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    if connection.is_in_transaction() {
-                        sqlx::raw_sql("rollback").execute(&mut *connection).await?;
-                    }
-                    Ok(true)
                 })
             })
             .connect_with(options)

@@ -4,7 +4,7 @@ use access::Call;
 use error::reason;
 use futures_util::future::BoxFuture;
 use prost::Message;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Transaction};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -122,13 +122,14 @@ impl Db {
         }
         // The number is ours, so the text is safe.
         let begin = AssertSqlSafe(format!("begin; set local statement_timeout = {}", left.min(30_000)));
-        #[expect(clippy::disallowed_methods, reason = "this is the one place, and it runs in a task of its own")]
-        let begun = self.pool().begin_with(begin);
-        let transaction = tokio::select! {
-            begun = begun => begun?,
+        let connection = tokio::select! {
+            connection = self.pool().acquire() => connection?,
             // What nobody waits for any more does not stand in the way of others.
             () = gone.cancelled() => return Err(reason::DEADLINE_EXCEEDED.into()),
         };
+        // Dropped while it begins, sqlx would put the connection back inside of a transaction.
+        #[expect(clippy::disallowed_methods, reason = "this is the one place, and it runs in a task of its own")]
+        let transaction = Transaction::begin(connection, Some(begin.into_sql_str())).await?;
         let mut tx = Tx {
             transaction,
             db: self.clone(),
