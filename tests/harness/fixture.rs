@@ -169,14 +169,13 @@ impl Fixture {
         let read = |example: Value| Some((example, None));
         match method {
             "GetCustomer" | "GetProfile" | "ListContactPoints" | "ListOrders" | "GetOrderSummary"
-            | "ListObservations" | "ListInteractions" | "ListCases" | "ListConsentRecords" => {
-                read(json!({"customer_id": customer_id}))
-            }
+            | "ListObservations" | "AssessProfile" | "ListIdentityChecks" | "ListInteractions" | "ListCases"
+            | "ListConsentRecords" => read(json!({"customer_id": customer_id})),
             "BatchGetCustomers" | "BatchGetProfiles" => read(json!({"customer_ids": [customer_id]})),
             "LookupCustomer" => read(json!({"identifier": {"customer_id": customer_id}})),
             "BatchLookupCustomers" => read(json!({"identifiers": [{"email": format!("{tag}@example.org")}]})),
             "WatchCustomers" => read(json!({"initial_state": true, "customer_ids": [customer_id]})),
-            "ListProfiles" | "ListProgrammes" | "ListPurposes" => read(json!({})),
+            "ListProfiles" | "ListAttributeDefinitions" | "ListProgrammes" | "ListPurposes" => read(json!({})),
             "SearchProfiles" => read(json!({"query": "Lovelace"})),
             "ResolveExternalIds" => read(json!({"external_ids": [{"system": "crm", "id": tag}]})),
             "GetContactPoint" => read(json!({"contact_point_id": contact_point_id})),
@@ -209,6 +208,17 @@ impl Fixture {
                                        "provenance": {"source": "SOURCE_AGENT", "observed_time": "2026-01-01T00:00:00Z"}}}),
                 "/observation/profile/region",
                 json!("ES"),
+            ),
+            "VerifyIdentity" => write(
+                json!({"request_id": request_id, "customer_id": customer_id, "answers": [{"given_name": "Ada"}]}),
+                "/answers/0/given_name",
+                json!("Eve"),
+            ),
+            "DefineAttribute" => write(
+                json!({"request_id": request_id, "definition": {"name": format!("n{new}"), "display_name": "N",
+                       "type": "ATTRIBUTE_TYPE_TEXT", "data_category": "CATEGORY_PREFERENCE", "purpose": "To test."}}),
+                "/definition/display_name",
+                json!("M"),
             ),
             "AddExternalId" => write(
                 json!({"request_id": request_id, "customer_id": customer_id,

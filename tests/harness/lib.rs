@@ -171,6 +171,12 @@ pub fn reason(status: &tonic::Status) -> String {
     error::reason_of(status).unwrap_or_else(|| format!("{:?} without a reason: {}", status.code(), status.message()))
 }
 
+/// The fields that a failure complains of.
+pub fn violations(status: &tonic::Status) -> Vec<String> {
+    let details = tonic_types::StatusExt::get_details_bad_request(status);
+    details.into_iter().flat_map(|details| details.field_violations).map(|violation| violation.field).collect()
+}
+
 /// A binary of the workspace, which `make test` builds before the tests run.
 pub fn binary(name: &str) -> std::path::PathBuf {
     let test = env::current_exe().unwrap();

@@ -3,6 +3,7 @@
 mod a_customer_is_looked_up;
 mod a_customer_is_reachable_or_not;
 mod a_dead_service_is_named;
+mod a_profile_holds_many_facts;
 mod a_profile_is_what_was_said;
 mod a_service_reaches_its_own_keys_alone;
 mod a_service_sees_its_own_schema_alone;

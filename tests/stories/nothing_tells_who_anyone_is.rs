@@ -168,10 +168,15 @@ async fn write(writer: &Writer, n: u64) {
     let observed = json!({"pronouns": word("they/"), "occupation": {"title": word("Clerk ")}, "education": {"title": word("School ")},
         "income": {"currency_code": "EUR", "basis": word("told ")},
         "credit": {"band": "CREDIT_BAND_B", "bureau_reference": word("ref "), "legal_basis": "contract",
-                   "expire_time": expires.format("%Y-%m-%dT%H:%M:%SZ").to_string()}});
-    let observation = json!({"profile": observed, "fields": "pronouns,occupation,education,income,credit"});
+                   "expire_time": expires.format("%Y-%m-%dT%H:%M:%SZ").to_string()},
+        "preferences": [{"dimension": "hobby", "value": word("Chess "), "polarity": "POLARITY_LIKE"}],
+        "attributes": [{"name": "nickname", "value": {"text": word("Nick ")}}]});
+    let fields = "pronouns,occupation,education,income,credit,preferences,attributes";
+    let observation = json!({"profile": observed, "fields": fields});
     let observed = json!({"request_id": id(), "customer_id": customer, "observation": observation});
     writer.call("RecordObservation", observed).await;
+    let answers = json!([{"family_name": word("Wed")}, {"given_name": word("Wrong")}]);
+    writer.call("VerifyIdentity", json!({"request_id": id(), "customer_id": customer, "answers": answers})).await;
     let external = |id: String| json!({"system": "shop", "id": id});
     let added = json!({"request_id": id(), "customer_id": customer, "external_id": external(word("shop"))});
     writer.call("AddExternalId", added).await;
@@ -292,6 +297,9 @@ async fn no_copy_log_trace_or_metric_holds_anything_of_a_person() {
     let purpose = json!({"purpose_id": "news", "display_name": "News", "legal_basis": "LEGAL_BASIS_CONSENT",
         "notice_texts": [{"language": "en", "text": "We write."}]});
     writer.call("CreatePurpose", json!({"request_id": Uuid::new_v4().to_string(), "purpose": purpose})).await;
+    let nickname = json!({"name": "nickname", "display_name": "Nickname", "type": "ATTRIBUTE_TYPE_TEXT",
+        "data_category": "CATEGORY_NAME", "purpose": "To greet."});
+    writer.call("DefineAttribute", json!({"request_id": Uuid::new_v4().to_string(), "definition": nickname})).await;
     for n in 0..customers() {
         write(&writer, n).await;
     }

@@ -77,7 +77,7 @@ pub mod clientele {
 
 pub use clientele::*;
 
-#[expect(clippy::all, clippy::allow_attributes, reason = "generated")]
+#[expect(unused_parens, clippy::all, clippy::allow_attributes, reason = "generated")]
 mod validate {
     use super::clientele;
     include!(concat!(env!("OUT_DIR"), "/validate_impl.rs"));

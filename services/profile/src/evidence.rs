@@ -8,10 +8,11 @@ use prost::Message;
 use proto::profile::v1::{Profile, Provenance, Source};
 use serde::{Deserialize, Serialize};
 
-use crate::request;
+use crate::{fact, request};
 
-/// The fields that are believed apart from each other. What a gender is described as goes with it.
-pub const FIELDS: [&str; 18] = [
+/// The fields that are believed apart from each other. What a gender is described as goes with it; of a list each
+/// fact is believed by itself.
+pub const FIELDS: [&str; 22] = [
     "name.prefix",
     "name.given_name",
     "name.middle_name",
@@ -30,6 +31,10 @@ pub const FIELDS: [&str; 18] = [
     "region",
     "income",
     "credit",
+    "preferences",
+    "traits",
+    "attributes",
+    "social_standings",
 ];
 
 /// Who says something. Of two weights the greater one is believed: the better source, then the later, then the
@@ -42,7 +47,8 @@ pub struct Weight {
     pub tie: i64,
 }
 
-/// The weight of what a profile says, by field. A field of which nothing was ever said has none.
+/// The weight of what a profile says, by field, and in a list by a keyed hash of what a fact speaks of:
+/// `preferences.9f86d081884c7d65`. That of which nothing was ever said has none.
 pub type Weights = BTreeMap<String, Weight>;
 
 /// What one source says.
@@ -67,13 +73,21 @@ impl Said {
         provenance.observed_time = Some(store::timestamp(observed_at));
         let mut said = Profile::default();
         fields.iter().for_each(|field| copy(field, profile, &mut said));
+        fact::sign(&mut said, &provenance);
         Self { fields, profile: said, provenance, observed_at }
     }
 
-    /// How much it weighs in a field.
-    pub fn weight(&self, field: &str, tie: impl Fn(&[u8]) -> i64) -> Weight {
-        let mut value = Profile::default();
-        copy(field, &self.profile, &mut value);
+    /// What it says, one by one: what is spoken of, as weights name it, and a profile that says nothing else.
+    pub fn parts(&self, field: &str, tie: impl Fn(&[u8]) -> i64) -> Vec<(String, Profile)> {
+        if fact::LISTS.contains(&field) {
+            let named = |(key, value): (String, Profile)| (format!("{field}.{:016x}", tie(key.as_bytes())), value);
+            return fact::each(field, &self.profile).into_iter().map(named).collect();
+        }
+        vec![(field.to_owned(), only(field, &self.profile))]
+    }
+
+    /// How much it weighs where it says a value.
+    pub fn weight(&self, value: &Profile, tie: impl Fn(&[u8]) -> i64) -> Weight {
         Weight {
             source: self.provenance.source,
             observed_us: self.observed_at.timestamp_micros(),
@@ -86,21 +100,47 @@ impl Said {
     pub fn merge(&self, profile: &mut Profile, weights: &mut Weights, tie: impl Fn(&[u8]) -> i64) -> Vec<&'static str> {
         let mut prevailing = Vec::new();
         for field in &self.fields {
-            let weight = self.weight(field, &tie);
-            if weights.get(*field).is_none_or(|other| weight > *other) {
-                weights.insert((*field).to_owned(), weight);
-                copy(field, &self.profile, profile);
-                prevailing.push(*field);
+            for (part, value) in self.parts(field, &tie) {
+                let weight = self.weight(&value, &tie);
+                if weights.get(&part).is_none_or(|other| weight > *other) {
+                    weights.insert(part, weight);
+                    put(field, &value, profile);
+                    prevailing.push(*field);
+                }
             }
         }
+        prevailing.dedup();
         prevailing
     }
+
+    /// Whether all that it says in a field is what weighs most.
+    pub fn prevails(&self, field: &str, weights: &Weights, tie: impl Fn(&[u8]) -> i64) -> bool {
+        let parts = self.parts(field, &tie);
+        parts.into_iter().all(|(part, value)| weights.get(&part) == Some(&self.weight(&value, &tie)))
+    }
+
+    /// The fields in which a profile says something else.
+    pub fn outweighed(&self, profile: &Profile) -> Vec<&'static str> {
+        let disagrees = |field: &&str| {
+            let mut after = profile.clone();
+            put(field, &self.profile, &mut after);
+            after != *profile
+        };
+        self.fields.iter().copied().filter(disagrees).collect()
+    }
+}
+
+/// The list of which more was spoken than a profile has room for.
+pub fn overfull(weights: &Weights) -> Option<&'static str> {
+    let keys = |list: &str| weights.keys().filter(|part| part.starts_with(&format!("{list}."))).count();
+    fact::LISTS.into_iter().find(|list| keys(list) > fact::MAX_KEYS)
 }
 
 /// When it is: by the clock, and later than all that was said of these fields, so that what is said now is not
 /// outweighed by what the same source said before, whatever the clocks.
 pub fn now(clock: DateTime<Utc>, weights: &Weights, fields: &BTreeSet<&'static str>) -> DateTime<Utc> {
-    let before = fields.iter().filter_map(|field| weights.get(*field)).map(|weight| weight.observed_us).max();
+    let of = |part: &str| fields.contains(part) || part.split_once('.').is_some_and(|(list, _)| fields.contains(list));
+    let before = weights.iter().filter(|(part, _)| of(part)).map(|(_, weight)| weight.observed_us).max();
     before.and_then(|before| DateTime::from_timestamp_micros(before + 1)).map_or(clock, |after| after.max(clock))
 }
 
@@ -113,22 +153,19 @@ pub fn fields(path: &str) -> Vec<&'static str> {
 
 /// The fields in which a profile says anything.
 pub fn filled(profile: &Profile) -> BTreeSet<&'static str> {
-    let is_filled = |field: &&str| {
-        let mut value = Profile::default();
-        copy(field, profile, &mut value);
-        value != Profile::default()
-    };
-    FIELDS.into_iter().filter(is_filled).collect()
+    FIELDS.into_iter().filter(|field| only(field, profile) != Profile::default()).collect()
 }
 
-/// Whether two profiles say the same in a field.
-pub fn agree(field: &str, one: &Profile, other: &Profile) -> bool {
-    let [one, other] = [one, other].map(|from| {
-        let mut value = Profile::default();
-        copy(field, from, &mut value);
-        value
-    });
-    one == other
+/// A profile that says nothing but one field.
+fn only(field: &str, profile: &Profile) -> Profile {
+    let mut value = Profile::default();
+    copy(field, profile, &mut value);
+    value
+}
+
+/// Takes over a field, or of a list the facts that are given.
+fn put(field: &str, from: &Profile, to: &mut Profile) {
+    if fact::LISTS.contains(&field) { fact::put(&only(field, from), to) } else { copy(field, from, to) }
 }
 
 fn copy(field: &str, from: &Profile, to: &mut Profile) {
@@ -161,6 +198,10 @@ mod tests {
         prop::collection::vec(raw, 1..12)
     }
 
+    fn preference(value: &str, polarity: i32) -> Preference {
+        Preference { dimension: "color".into(), value: value.to_owned(), polarity: polarity + 1, ..Default::default() }
+    }
+
     fn said((fields, (given, description, year), (source, seconds, confidence_percent)): &Raw) -> Said {
         let gender = if description.is_empty() { Gender::Female } else { Gender::SelfDescribed };
         let profile = Profile {
@@ -168,6 +209,8 @@ mod tests {
             birth_date: (*year > 0).then_some(PartialDate { year: *year, month: 1, day: 1 }),
             gender: gender.into(),
             gender_description: (*description).to_owned(),
+            preferences: [*given, *description].into_iter().map(|value| preference(value, *year)).collect(),
+            traits: vec![Trait { name: (*given).to_owned(), score_percent: *year, ..Default::default() }],
             ..Default::default()
         };
         let observed_time = Some(prost_types::Timestamp { seconds: *seconds, nanos: 0 });
@@ -245,6 +288,10 @@ mod tests {
             education: Some(Education::default()),
             income: Some(Income::default()),
             credit: Some(Credit::default()),
+            preferences: vec![Preference { polarity: Polarity::Like.into(), ..Default::default() }],
+            traits: vec![Trait { score_percent: 1, ..Default::default() }],
+            attributes: vec![Attribute { value: Some(AttributeValue::default()), ..Default::default() }],
+            social_standings: vec![SocialStanding { fan_count: Some(1), ..Default::default() }],
             // Not what a source says.
             customer_id: String::new(),
             external_ids: Vec::new(),
@@ -260,8 +307,11 @@ mod tests {
     #[test]
     fn whatever_a_source_can_say_is_taken_over() {
         assert_eq!(filled(&full()), BTreeSet::from(FIELDS));
-        let (profile, weights) = fold(&[Said::new(BTreeSet::from(FIELDS), &full(), None, Utc::now())]);
-        assert!(profile == full() && weights.len() == FIELDS.len());
+        let said = Said::new(BTreeSet::from(FIELDS), &full(), None, Utc::now());
+        let (profile, weights) = fold(&[Said::new(BTreeSet::from(FIELDS), &full(), None, said.observed_at)]);
+        let mut signed = full();
+        fact::sign(&mut signed, &said.provenance);
+        assert!(profile == signed && weights.len() == FIELDS.len());
     }
 
     #[test]

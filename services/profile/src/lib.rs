@@ -2,7 +2,9 @@
 //! before they write about someone new. It never knows how to reach a customer or what was bought.
 
 mod age;
+mod assess;
 mod evidence;
+mod fact;
 mod name;
 mod present;
 mod reason;

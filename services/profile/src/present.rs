@@ -19,6 +19,7 @@ pub fn present(mut profile: Profile, at: DateTime<Utc>) -> Profile {
 pub fn expire(mut profile: Profile, at: DateTime<Utc>) -> Profile {
     profile.income.take_if(|income| time(income.expire_time).is_some_and(|end| end <= at));
     profile.credit.take_if(|credit| time(credit.expire_time).is_none_or(|end| end <= at));
+    profile.attributes.retain(|attribute| time(attribute.expire_time).is_none_or(|end| end > at));
     profile
 }
 
@@ -29,5 +30,6 @@ pub fn valid_until(profile: &Profile, after: DateTime<Utc>) -> Option<DateTime<U
         profile.income.as_ref().and_then(|income| time(income.expire_time)),
         profile.credit.as_ref().and_then(|credit| time(credit.expire_time)),
     ];
-    ends.into_iter().flatten().filter(|end| *end > after).chain(birthday).min()
+    let attributes = profile.attributes.iter().map(|attribute| time(attribute.expire_time));
+    ends.into_iter().chain(attributes).flatten().filter(|end| *end > after).chain(birthday).min()
 }

@@ -9,7 +9,7 @@ use prost_types::FieldMask;
 use proto::{profile::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::PartialDate};
 use store::{check_past, check_time, time};
 
-use crate::{evidence, name};
+use crate::{evidence, fact, name, store::identity};
 
 pub fn create(request: &CreateProfileRequest, violations: &mut Violations) {
     let Some(profile) = &request.profile else { return };
@@ -53,6 +53,25 @@ pub fn observation(request: &RecordObservationRequest, violations: &mut Violatio
 
 pub fn get(request: &GetProfileRequest, violations: &mut Violations) {
     check_past("as_of_time", request.as_of_time.as_ref(), violations);
+}
+
+pub fn verify(request: &VerifyIdentityRequest, violations: &mut Violations) {
+    let mut seen = HashSet::new();
+    for (i, answer) in request.answers.iter().enumerate() {
+        if !seen.insert(identity::kind(answer)) {
+            violations.add(format!("answers[{i}]"), "is of a kind that is given twice");
+        }
+        if answer.birth_date.is_some_and(|date| date.year == 0 || !exists(&date)) {
+            violations.add(format!("answers[{i}].birth_date"), "is not a day of the calendar with its year");
+        }
+    }
+}
+
+pub fn define(request: &DefineAttributeRequest, violations: &mut Violations) {
+    let Some(definition) = &request.definition else { return };
+    if !definition.allowed_values.is_empty() && definition.r#type() != AttributeType::Text {
+        violations.add("definition.allowed_values", "needs ATTRIBUTE_TYPE_TEXT");
+    }
 }
 
 pub fn search(request: &SearchProfilesRequest, violations: &mut Violations) {
@@ -105,6 +124,10 @@ pub fn apply(path: &str, from: &Profile, to: &mut Profile) -> bool {
         "education" => to.education = from.education.clone(),
         "income" => to.income = from.income.clone(),
         "credit" => to.credit = from.credit.clone(),
+        "preferences" => to.preferences = from.preferences.clone(),
+        "traits" => to.traits = from.traits.clone(),
+        "attributes" => to.attributes = from.attributes.clone(),
+        "social_standings" => to.social_standings = from.social_standings.clone(),
         _ => return false,
     }
     true
@@ -152,6 +175,22 @@ pub fn facts(prefix: &str, profile: &Profile, violations: &mut Violations) {
     }
     if let Some(credit) = &profile.credit {
         check_time(&format!("{prefix}credit.expire_time"), credit.expire_time.as_ref(), violations);
+    }
+    for list in fact::LISTS {
+        let mut seen = HashSet::new();
+        for (i, (key, _)) in fact::each(list, profile).into_iter().enumerate() {
+            if !seen.insert(key) {
+                violations.add(format!("{prefix}{list}[{i}]"), "is given twice");
+            }
+        }
+    }
+    for (i, attribute) in profile.attributes.iter().enumerate() {
+        let Some(value) = &attribute.value else { continue };
+        let field = format!("{prefix}attributes[{i}].value");
+        check_time(&format!("{field}.time"), value.time.as_ref(), violations);
+        if value.date.is_some_and(|date| !exists(&date)) {
+            violations.add(format!("{field}.date"), "is not a day of the calendar");
+        }
     }
 }
 

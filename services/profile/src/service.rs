@@ -87,6 +87,40 @@ impl ProfileService for Service {
         Ok(self.store.external_id_remove(&call, message).await?.into())
     }
 
+    async fn assess_profile(&self, request: Request<AssessProfileRequest>) -> Reply<AssessProfileResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.profile_assess(&message).await?))
+    }
+
+    async fn verify_identity(&self, request: Request<VerifyIdentityRequest>) -> Reply<VerifyIdentityResponse> {
+        let (call, message) = accept(request, request::verify)?;
+        Ok(self.store.identity_verify(&call, message).await?.into())
+    }
+
+    async fn list_identity_checks(
+        &self,
+        request: Request<ListIdentityChecksRequest>,
+    ) -> Reply<ListIdentityChecksResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let page = self.store.identity_check_list(&message).await?;
+        Ok(Response::new(ListIdentityChecksResponse { checks: page.items, next_page_token: page.next_page_token }))
+    }
+
+    async fn define_attribute(&self, request: Request<DefineAttributeRequest>) -> Reply<DefineAttributeResponse> {
+        let (call, message) = accept(request, request::define)?;
+        Ok(self.store.attribute_define(&call, message).await?.into())
+    }
+
+    async fn list_attribute_definitions(
+        &self,
+        request: Request<ListAttributeDefinitionsRequest>,
+    ) -> Reply<ListAttributeDefinitionsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let page = self.store.attribute_list(&message).await?;
+        let next_page_token = page.next_page_token;
+        Ok(Response::new(ListAttributeDefinitionsResponse { definitions: page.items, next_page_token }))
+    }
+
     async fn resolve_external_ids(
         &self,
         request: Request<ResolveExternalIdsRequest>,

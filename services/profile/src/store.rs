@@ -1,6 +1,8 @@
 //! The SQL of profile. These are the modules that seal and open its columns.
 
+mod attributes;
 mod external_ids;
+pub mod identity;
 mod observations;
 mod row;
 mod search;
@@ -9,22 +11,25 @@ use std::{collections::HashMap, sync::Arc};
 
 use access::Call;
 use chrono::{DateTime, Utc};
-use error::Violations;
+use error::{Failure, Violations};
 use proto::{
     profile::v1::*,
     section::v1::Resolution,
     r#type::v1::{Consistency, ExternalId, Identifier},
 };
 use serde_json::{Value, json};
+use sqlx::types::Json;
 use store::{Change, Db, Load, Page, Result, Tx, Written, page_size, sql, uuid};
 use uuid::Uuid;
 
 use self::{
+    attributes::define,
     external_ids::external_ids_insert,
     observations::{mask, observation_insert, tie},
     row::{Row, profile_insert, profile_overwrite},
 };
 use crate::{
+    assess::assess,
     evidence::{self, Said, Weights},
     present::present,
     reason, request,
@@ -51,9 +56,11 @@ impl Store {
                 let (profile, provenance) = (profile.clone(), provenance.clone());
                 Box::pin(async move {
                     let version = tx.raise(customer).await?;
-                    let said = Said::new(evidence::filled(&profile), &profile, provenance.as_ref(), Utc::now());
+                    let mut said = Said::new(evidence::filled(&profile), &profile, provenance.as_ref(), Utc::now());
+                    define(tx, "profile", &mut said).await?;
                     let (mut stored, mut weights) = (Profile::default(), Weights::new());
                     said.merge(&mut stored, &mut weights, tie(tx.vault(), customer));
+                    refuse_overfull(&weights)?;
                     let at = profile_insert(tx, customer, version, &stored, &weights).await?;
                     if !said.fields.is_empty() {
                         observation_insert(tx, customer, &said, Some(at)).await?;
@@ -95,7 +102,8 @@ impl Store {
                     violations.into_result()?;
                     let fields = paths.iter().flat_map(|path| evidence::fields(path)).collect();
                     let now = evidence::now(now, &weights, &fields);
-                    let said = Said::new(fields, &profile, request.provenance.as_ref(), now);
+                    let mut said = Said::new(fields, &profile, request.provenance.as_ref(), now);
+                    define(tx, "profile", &mut said).await?;
                     let outweighed = say(tx, version, &said, (stored, weights), "profile.updated").await?;
                     Ok(UpdateProfileResponse {
                         profile: Some(profile_read(tx, customer).await?),
@@ -125,7 +133,8 @@ impl Store {
                     let fields = paths.flat_map(|path| evidence::fields(path)).collect();
                     let now = evidence::now(now, &weights, &fields);
                     let profile = observation.profile.clone().unwrap_or_default();
-                    let said = Said::new(fields, &profile, observation.provenance.as_ref(), now);
+                    let mut said = Said::new(fields, &profile, observation.provenance.as_ref(), now);
+                    define(tx, "observation.profile", &mut said).await?;
                     let outweighed = say(tx, version, &said, (stored, weights), "profile.observed").await?;
                     Ok(RecordObservationResponse {
                         profile: Some(profile_read(tx, customer).await?),
@@ -147,10 +156,7 @@ impl Store {
     ) -> Result<Vec<Result<Option<Profile>>>> {
         let said: Vec<Result<Option<ProfileSection>>> = self.db.say(load, customer_ids, consistency).await?;
         let ids = customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
-        let is_cut = |said: &Result<Option<ProfileSection>>| {
-            let Ok(Some(section)) = said else { return false };
-            section.profile.as_ref().is_some_and(|p| (p.external_ids.len() as i32) < section.external_id_total_size)
-        };
+        let is_cut = |said: &Result<Option<ProfileSection>>| matches!(said, Ok(Some(section)) if section.shortened);
         let cut = ids.iter().zip(&said).filter(|(_, said)| is_cut(said));
         let cut: Vec<Uuid> = cut.map(|(id, _)| *id).collect();
         let read = if cut.is_empty() { Vec::new() } else { self.profile_rows(&cut).await? };
@@ -161,6 +167,25 @@ impl Store {
             None => said.map(|section| section?.profile),
         };
         Ok(ids.iter().zip(said).map(profile).collect())
+    }
+
+    /// How complete a profile is.
+    pub async fn profile_assess(&self, request: &AssessProfileRequest) -> Result<AssessProfileResponse> {
+        let customer = uuid(&request.customer_id)?;
+        self.db.require_of(request.consistency.as_ref(), &[customer]).await?;
+        let weights = self.profile_must_exist(customer).await?;
+        Ok(assess(&weights, Utc::now()))
+    }
+
+    /// How much what is said of a customer weighs.
+    async fn profile_must_exist(&self, customer: Uuid) -> Result<Weights> {
+        self.db.refuse_erased(&[customer]).await?;
+        let query = sqlx::query_scalar!(
+            r#"select weights as "weights: Json<Weights>" from profile.profiles where customer_id = $1"#,
+            customer
+        );
+        let weights = sql("select profile.profiles", query.fetch_optional(self.db.pool())).await?;
+        Ok(weights.ok_or(reason::CUSTOMER_NOT_FOUND)?.0)
     }
 
     /// Profiles as they are told now, by customer id.
@@ -270,12 +295,20 @@ async fn say(
 ) -> Result<Vec<&'static str>> {
     let customer = uuid(&profile.customer_id)?;
     let prevailing = said.merge(&mut profile, &mut weights, tie(tx.vault(), customer));
+    refuse_overfull(&weights)?;
     let recorded = observation_insert(tx, customer, said, None).await?;
     if let Some(at) = recorded.filter(|_| !prevailing.is_empty()) {
         profile_overwrite(tx, customer, version, &profile, &weights, at).await?;
     }
     changed(tx, customer, version, kind, json!({ "fields": prevailing })).await?;
-    Ok(said.fields.iter().copied().filter(|field| !evidence::agree(field, &said.profile, &profile)).collect())
+    Ok(said.outweighed(&profile))
+}
+
+fn refuse_overfull(weights: &Weights) -> Result<()> {
+    match evidence::overfull(weights) {
+        Some(list) => Err(Failure::from(reason::TOO_MANY_FACTS).with("list", list).into()),
+        None => Ok(()),
+    }
 }
 
 async fn changed(tx: &mut Tx, customer_id: Uuid, version: i64, kind: &'static str, payload: Value) -> Result<()> {

@@ -71,8 +71,7 @@ impl Store {
         let page = self.db.page(&listing, stored, size, |stored| (stored.recorded_at, stored.observation_id));
         let told = |stored: &Stored| {
             let said = stored.open(&keys)?;
-            let prevails =
-                |field: &&str| weights.get(*field) == Some(&said.weight(field, tie(self.db.vault(), customer)));
+            let prevails = |field: &&str| said.prevails(field, &weights, tie(self.db.vault(), customer));
             let prevailing = said.fields.iter().copied().filter(prevails);
             Ok(Observation {
                 observation_id: stored.observation_id.to_string(),

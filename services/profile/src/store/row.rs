@@ -172,6 +172,10 @@ fn seal(keys: &Keys, customer: Uuid, profile: &Profile) -> Result<Vec<u8>, Unrea
         education: profile.education.clone(),
         income: profile.income.clone(),
         credit: profile.credit.clone(),
+        preferences: profile.preferences.clone(),
+        traits: profile.traits.clone(),
+        attributes: profile.attributes.clone(),
+        social_standings: profile.social_standings.clone(),
         ..Default::default()
     };
     keys.seal(customer, place(customer), &personal.encode_to_vec())
