@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver};
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 19] = [
     "clientele/type/v1/category.proto",
     "clientele/type/v1/consistency.proto",
     "clientele/type/v1/value.proto",
@@ -12,6 +12,9 @@ const FILES: [&str; 16] = [
     "clientele/feed/v1/feed.proto",
     "clientele/keys/v1/keys.proto",
     "clientele/customer/v1/customer.proto",
+    "clientele/profile/v1/account.proto",
+    "clientele/profile/v1/device.proto",
+    "clientele/profile/v1/household.proto",
     "clientele/profile/v1/provenance.proto",
     "clientele/profile/v1/fact.proto",
     "clientele/profile/v1/identity.proto",

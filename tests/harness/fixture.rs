@@ -7,7 +7,7 @@ use proto::{
     loyalty::v1::*,
     order_history::v1::*,
     profile::v1::*,
-    r#type::v1::{Consistency, ExternalId},
+    r#type::v1::{Category, Consistency, ExternalId},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -16,6 +16,8 @@ use uuid::Uuid;
 pub struct Fixture {
     /// The customer.
     pub customer_id: String,
+    /// Another customer, of whom nothing is known.
+    pub other_id: String,
     /// Tells this customer's values apart from others'.
     pub tag: String,
     /// An e-mail address.
@@ -49,6 +51,52 @@ impl Fixture {
         let created = client.profile().create_profile(request).await.unwrap().into_inner();
         let customer_id = created.profile.unwrap().customer_id;
         let mut tokens = vec![created.consistency_token];
+        let profile = Some(Profile::default());
+        let request = CreateProfileRequest { request_id: request_id(), profile, ..Default::default() };
+        let other = client.profile().create_profile(request).await.unwrap().into_inner();
+        let other_id = other.profile.unwrap().customer_id;
+
+        let account = proto::profile::v1::Account { user_name: tag.clone(), ..Default::default() };
+        let customer = customer_id.clone();
+        let request = SetAccountRequest { request_id: request_id(), customer_id: customer, account: Some(account) };
+        tokens.push(client.profile().set_account(request).await.unwrap().into_inner().consistency_token);
+        let request = JoinHouseholdRequest {
+            request_id: request_id(),
+            customer_id: customer_id.clone(),
+            role: HouseholdRole::Head.into(),
+            ..Default::default()
+        };
+        tokens.push(client.profile().join_household(request).await.unwrap().into_inner().consistency_token);
+
+        let relation =
+            Relation { other_customer_id: other_id.clone(), kind: RelationKind::Friend.into(), ..Default::default() };
+        let request = SetRelationRequest {
+            request_id: request_id(),
+            customer_id: customer_id.clone(),
+            relation: Some(relation),
+            removed: false,
+        };
+        client.profile().set_relation(request).await.unwrap();
+        let request = RecordDeviceRequest {
+            request_id: request_id(),
+            customer_id: customer_id.clone(),
+            device: Some(Device { device_id: tag.clone(), ..Default::default() }),
+            ..Default::default()
+        };
+        client.profile().record_device(request).await.unwrap();
+        let answers = vec![IdentityAnswer { given_name: "Ada".into(), ..Default::default() }];
+        let request = VerifyIdentityRequest { request_id: request_id(), customer_id: customer_id.clone(), answers };
+        client.profile().verify_identity(request).await.unwrap();
+        let definition = AttributeDefinition {
+            name: "shoe_size".into(),
+            display_name: "Shoe size".into(),
+            r#type: AttributeType::Integer.into(),
+            data_category: Category::Preference.into(),
+            purpose: "To offer shoes that fit.".into(),
+            ..Default::default()
+        };
+        let request = DefineAttributeRequest { request_id: request_id(), definition: Some(definition) };
+        client.profile().define_attribute(request).await.unwrap();
 
         let email = EmailAddress { address: format!("{tag}@example.org"), ..Default::default() };
         let request = AddContactPointRequest {
@@ -130,6 +178,7 @@ impl Fixture {
 
         Self {
             customer_id,
+            other_id,
             tag,
             contact_point_id,
             verification_id: verification.verification_id,
@@ -169,8 +218,10 @@ impl Fixture {
         let read = |example: Value| Some((example, None));
         match method {
             "GetCustomer" | "GetProfile" | "ListContactPoints" | "ListOrders" | "GetOrderSummary"
-            | "ListObservations" | "AssessProfile" | "ListIdentityChecks" | "ListInteractions" | "ListCases"
-            | "ListConsentRecords" => read(json!({"customer_id": customer_id})),
+            | "ListObservations" | "AssessProfile" | "ListIdentityChecks" | "GetAccount" | "ListDevices"
+            | "GetHousehold" | "ListRelations" | "ListInteractions" | "ListCases" | "ListConsentRecords" => {
+                read(json!({"customer_id": customer_id}))
+            }
             "BatchGetCustomers" | "BatchGetProfiles" => read(json!({"customer_ids": [customer_id]})),
             "LookupCustomer" => read(json!({"identifier": {"customer_id": customer_id}})),
             "BatchLookupCustomers" => read(json!({"identifiers": [{"email": format!("{tag}@example.org")}]})),
@@ -208,6 +259,43 @@ impl Fixture {
                                        "provenance": {"source": "SOURCE_AGENT", "observed_time": "2026-01-01T00:00:00Z"}}}),
                 "/observation/profile/region",
                 json!("ES"),
+            ),
+            "SetAccount" => write(
+                json!({"request_id": request_id, "customer_id": customer_id, "account": {"user_name": new}}),
+                "/account/user_name",
+                json!("other"),
+            ),
+            "SetPassword" | "VerifyPassword" => write(
+                json!({"customer_id": customer_id, "password": "correct horse"}),
+                "/password",
+                json!("other horse"),
+            ),
+            "RecordSignIn" => write(
+                json!({"request_id": request_id, "customer_id": customer_id, "sign_in_time": "2026-01-01T00:00:00Z"}),
+                "/sign_in_time",
+                json!("2026-01-02T00:00:00Z"),
+            ),
+            "RecordDevice" => write(
+                json!({"request_id": request_id, "customer_id": customer_id, "user_agent": "Mozilla/5.0 (X11; Linux)",
+                       "ip_address": "203.0.113.7"}),
+                "/ip_address",
+                json!("203.0.113.8"),
+            ),
+            "JoinHousehold" => write(
+                json!({"request_id": request_id, "customer_id": self.other_id, "role": "HOUSEHOLD_ROLE_HEAD"}),
+                "/role",
+                json!("HOUSEHOLD_ROLE_CHILD"),
+            ),
+            "LeaveHousehold" => write(
+                json!({"request_id": request_id, "customer_id": customer_id}),
+                "/customer_id",
+                json!(Uuid::new_v4().to_string()),
+            ),
+            "SetRelation" => write(
+                json!({"request_id": request_id, "customer_id": customer_id,
+                       "relation": {"other_customer_id": self.other_id, "kind": "RELATION_KIND_FRIEND"}}),
+                "/relation/kind",
+                json!("RELATION_KIND_FOLLOWS"),
             ),
             "VerifyIdentity" => write(
                 json!({"request_id": request_id, "customer_id": customer_id, "answers": [{"given_name": "Ada"}]}),

@@ -255,3 +255,49 @@ async fn a_channel_is_chosen_that_leads_somewhere_and_is_allowed() {
         ChooseChannelRequest { customer_id: uuid::Uuid::new_v4().to_string(), purpose_id, ..Default::default() };
     assert_eq!(reason(&client.customer().choose_channel(request).await.err().unwrap()), "CUSTOMER_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn an_address_is_what_its_country_asks_for() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let add = async |address: PostalAddress| {
+        let request = AddContactPointRequest {
+            request_id: request_id(),
+            customer_id: fixture.customer_id.clone(),
+            contact_point: Some(ContactPoint { postal_address: Some(address), ..Default::default() }),
+        };
+        client.contact().add_contact_point(request).await.map(|reply| reply.into_inner().contact_point.unwrap())
+    };
+    let moscow = PostalAddress {
+        region_code: "RU".into(),
+        recipient: "Иванов Иван Иванович".into(),
+        address_lines: vec!["ул. Тверская, д. 7".into()],
+        locality: "Москва".into(),
+        administrative_area: "Москва".into(),
+        postal_code: "125009".into(),
+        formatted: "as the caller would have it".into(),
+        ..Default::default()
+    };
+    let added = add(moscow.clone()).await.unwrap();
+    let expected = "Иванов Иван Иванович\nУЛ. ТВЕРСКАЯ, Д. 7\nМОСКВА\nМосква\n125009\nRUSSIAN FEDERATION";
+    assert_eq!(added.postal_address.unwrap().formatted, expected);
+    let stored = read(&client, &added.contact_point_id).await.postal_address.unwrap();
+    assert_eq!((stored.formatted.as_str(), stored.locality.as_str()), (expected, "Москва"), "told as it was given");
+    let view = tests::get(&client, &fixture.customer_id, Vec::new()).await.unwrap().contact.unwrap();
+    let shown = view.contact_points.into_iter().find_map(|point| point.postal_address).unwrap();
+    assert_eq!(shown.formatted, "");
+    // The same written otherwise is the same.
+    let twice = PostalAddress { locality: "МОСКВА".into(), ..moscow.clone() };
+    assert_eq!(reason(&add(twice).await.err().unwrap()), "CONTACT_POINT_EXISTS");
+
+    let wrong = PostalAddress { postal_code: "12500".into(), ..moscow.clone() };
+    let told = tests::violations(&add(wrong).await.err().unwrap());
+    assert_eq!(told, ["contact_point.postal_address.postal_code"]);
+    let short = PostalAddress { postal_code: String::new(), administrative_area: " ".into(), ..moscow.clone() };
+    let short = add(short).await.unwrap().postal_address.unwrap();
+    assert_eq!(short.missing_fields, ["administrative_area", "postal_code"], "it is kept, and what it lacks is told");
+    let nowhere = PostalAddress { region_code: "XX".into(), ..moscow };
+    let told = tests::violations(&add(nowhere).await.err().unwrap());
+    assert_eq!(told, ["contact_point.postal_address.region_code"]);
+}

@@ -139,6 +139,9 @@ async fn each_is_believed_by_itself_whatever_the_order() {
     let customer_id = create(&client, likes(vec![preference("blue", Polarity::Like, 80)])).await.customer_id;
     let recorded = record(&client, &customer_id, &statements[1]).await.unwrap();
     assert_eq!(recorded.outweighed_fields.unwrap().paths, ["preferences"]);
+    // Who says the same is not outweighed.
+    let same = said(Source::Inferred, 9, "preferences", likes(vec![preference("blue", Polarity::Like, 80)]));
+    assert!(record(&client, &customer_id, &same).await.unwrap().outweighed_fields.unwrap().paths.is_empty());
     // Two keys of a list do not stand in each other's way.
     let recorded = record(&client, &customer_id, &statements[3]).await.unwrap();
     assert_eq!(recorded.outweighed_fields.unwrap().paths, Vec::<String>::new());
@@ -189,6 +192,14 @@ async fn an_attribute_is_what_its_definition_says() {
     say(now, vec![attribute("shoe_size", integer(43))]).await.unwrap();
     let sized = &read(&client, &customer_id).await.attributes[1];
     assert_eq!(sized.expire_time.unwrap().seconds, now + 10 * 86_400);
+    // Another retention makes no news of what was said.
+    define(&client, AttributeDefinition { retention_days: 20, ..size.clone() }).await.unwrap();
+    let observations = "select count(*) from profile.observations";
+    let before = installation.count(observations).await;
+    say(now, vec![attribute("shoe_size", integer(43))]).await.unwrap();
+    assert_eq!(installation.count(observations).await, before);
+    let sized = &read(&client, &customer_id).await.attributes[1];
+    assert_eq!(sized.expire_time.unwrap().seconds, now + 10 * 86_400);
 
     let other = AttributeDefinition { r#type: AttributeType::Text.into(), ..size.clone() };
     assert_eq!(reason(&define(&client, other).await.err().unwrap()), "ATTRIBUTE_FIXED");
@@ -227,6 +238,20 @@ async fn a_view_shows_the_first_and_a_profile_all() {
     assert_eq!(section.profile.unwrap().preferences.len(), 10);
     let failure = record(&client, &customer_id, &said(Source::Self_, 6, "preferences", many(101))).await.err().unwrap();
     assert_eq!(reason(&failure), "TOO_MANY_FACTS");
+    let names = (0..200).map(|i| {
+        let name = format!("t{i:03}{}", "x".repeat(50));
+        Trait { kind: TraitKind::Motivation.into(), name, score_percent: 1, provenance: None }
+    });
+    let traits = Profile { traits: names.collect(), ..Default::default() };
+    let failure = record(&client, &customer_id, &said(Source::Self_, 6, "traits", traits)).await.err().unwrap();
+    assert_eq!(reason(&failure), "PROFILE_TOO_LARGE");
+    // Who was erased is not told from behind a shortened view either.
+    let other = create(&client, many(0)).await.customer_id;
+    installation.destroy_keys(&customer_id).await;
+    let request = BatchGetProfilesRequest { customer_ids: vec![customer_id, other.clone()], consistency: None };
+    let results = client.profile().batch_get_profiles(request).await.unwrap().into_inner().results;
+    assert!(results[0].profile.is_none());
+    assert_eq!(results[1].profile.as_ref().unwrap().preferences.len(), 100);
 }
 
 #[tokio::test]
@@ -289,12 +314,15 @@ async fn a_profile_says_what_to_ask_next() {
     let customer_id = create(&client, Profile { name: Some(name), ..Default::default() }).await.customer_id;
     let long_ago = Profile { region: "GB".into(), ..Default::default() };
     record(&client, &customer_id, &said(Source::Self_, 1_000_000_000, "region,children", long_ago)).await.unwrap();
+    let none = Profile::default();
+    let now = sqlx::types::chrono::Utc::now().timestamp();
+    record(&client, &customer_id, &said(Source::Self_, now, "preferences", none)).await.unwrap();
     let assess = async |customer_id: &str| {
         let request = AssessProfileRequest { customer_id: customer_id.to_owned(), ..Default::default() };
         client.profile().assess_profile(request).await.map(tonic::Response::into_inner)
     };
     let assessment = assess(&customer_id).await.unwrap();
-    assert_eq!(assessment.completeness_percent, 45);
+    assert_eq!(assessment.completeness_percent, 53, "that there are no preferences was said too");
     assert_eq!(assessment.missing_fields[..2], ["birth_date", "language"]);
     assert!(!assessment.missing_fields.contains(&"children".to_owned()), "that there are none was said");
     assert_eq!(

@@ -247,3 +247,42 @@ async fn people_are_found_by_any_word_of_their_names() {
     assert_eq!(reason(&client.profile().search_profiles(common).await.err().unwrap()), "QUERY_TOO_COMMON");
     assert_eq!(search("ivanov wang", "").await, [2]);
 }
+
+#[tokio::test]
+async fn exotic_names_come_back_as_they_were_and_what_shows_nothing_is_refused() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    for given in [
+        "毛泽东",
+        "\u{20bb7}野家",
+        "Ёлкина",
+        "Nguyễn Thị Minh Khai",
+        "D’Angelo",
+        "עברית כהן",
+        "محمد بن عبدالله",
+        "นายสมชาย",
+        "たなか・さくら",
+        "김철수",
+        "X Æ A-12",
+        "O",
+        "Null",
+        "test\u{200d}",
+        "👩\u{200d}👩\u{200d}👧\u{200d}👦",
+        "Zalgo T\u{335}\u{32a}\u{35d}o\u{336}\u{32d}\u{313}",
+        "Robert'); DROP TABLE customers;--",
+        "<script>alert(1)</script>",
+        "\u{202e}evil\u{202c}",
+        "Jose\u{301}",
+    ] {
+        let created = create(&client, Profile { name: name(given, "", ""), ..Default::default() }).await;
+        let request = GetProfileRequest { customer_id: created.customer_id, ..Default::default() };
+        let read = client.profile().get_profile(request).await.unwrap().into_inner().profile.unwrap();
+        assert_eq!(read.name.unwrap().given_name, given, "byte by byte");
+    }
+    for given in ["   ", "\u{200b}", "a\u{0}b", "a\u{7}b", &"a".repeat(100_001)] {
+        let profile = Some(Profile { name: name(given, "", ""), ..Default::default() });
+        let request = CreateProfileRequest { request_id: request_id(), profile, ..Default::default() };
+        let refused = client.profile().create_profile(request).await.err().unwrap();
+        assert_eq!(tests::violations(&refused), ["profile.name.given_name"]);
+    }
+}

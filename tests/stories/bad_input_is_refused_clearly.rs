@@ -206,6 +206,7 @@ fn wrong(field: &FieldDescriptor, runner: &mut TestRunner) -> Value {
         },
         Kind::Int32 => Value::I32(pick(runner, prop_oneof![Just(-1), Just(i32::MIN), Just(i32::MAX), any::<i32>()])),
         Kind::Int64 => Value::I64(pick(runner, prop_oneof![Just(-1), Just(i64::MIN), Just(i64::MAX), any::<i64>()])),
+        Kind::Double => Value::F64(pick(runner, prop_oneof![Just(f64::NAN), Just(f64::INFINITY), any::<f64>()])),
         Kind::Bool => Value::Bool(true),
         Kind::Bytes => Value::Bytes(vec![0; 10].into()),
         Kind::Enum(_) => Value::EnumNumber(pick(runner, prop_oneof![Just(99), Just(-1), Just(i32::MAX)])),

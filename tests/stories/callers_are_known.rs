@@ -73,7 +73,7 @@ async fn a_service_accepts_only_its_own_installation() {
     }
     let own = InternalKey::read("gateway", &installation.plan.keys.internal_key_file()).unwrap();
     let reply = ask(own.authorization(&caller).to_str().unwrap().to_owned()).await.unwrap();
-    assert_eq!(reply.into_inner().sections[0].version, 1);
+    assert!(reply.into_inner().sections[0].version > 0);
     // From outside there is no way to the internal contract at all.
     let mut sections = section_service_client::SectionServiceClient::new(client::channel(&installation.url()).unwrap());
     let customer_ids = vec![fixture.customer_id.clone()];

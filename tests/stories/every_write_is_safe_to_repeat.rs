@@ -37,7 +37,7 @@ async fn the_same_request_has_one_effect_and_one_reply() {
         let failure = caller.json(&method, &altered).await.err().unwrap();
         assert_eq!(reason(&failure), "REQUEST_ID_REUSED", "{}", method.name());
     }
-    assert_eq!(writes, 29, "a write was added or removed");
+    assert_eq!(writes, 35, "a write was added or removed");
 }
 
 #[tokio::test]

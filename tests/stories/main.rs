@@ -2,6 +2,7 @@
 
 mod a_customer_is_looked_up;
 mod a_customer_is_reachable_or_not;
+mod a_customer_signs_in;
 mod a_dead_service_is_named;
 mod a_profile_holds_many_facts;
 mod a_profile_is_what_was_said;
@@ -15,6 +16,7 @@ mod bad_input_is_refused_clearly;
 mod callers_are_known;
 mod callers_go_away;
 mod clients_in_other_languages;
+mod customers_know_each_other;
 mod every_write_is_safe_to_repeat;
 mod faults_of_the_libraries_stay_cured;
 mod keys_turn;

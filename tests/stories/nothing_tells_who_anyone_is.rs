@@ -177,6 +177,15 @@ async fn write(writer: &Writer, n: u64) {
     writer.call("RecordObservation", observed).await;
     let answers = json!([{"family_name": word("Wed")}, {"given_name": word("Wrong")}]);
     writer.call("VerifyIdentity", json!({"request_id": id(), "customer_id": customer, "answers": answers})).await;
+    let account = json!({"user_name": word("User"), "federated_subjects": [{"issuer": "https://example.com", "subject": word("sub")}]});
+    writer.call("SetAccount", json!({"request_id": id(), "customer_id": customer, "account": account})).await;
+    let password = json!({"customer_id": customer, "password": word("Password ")});
+    for method in ["SetPassword", "VerifyPassword"] {
+        let descriptor = methods().into_iter().find(|known| known.name() == method).unwrap();
+        writer.caller.json(&descriptor, &password).await.unwrap();
+    }
+    let device = json!({"device_id": word("device"), "app_version": "1", "provider": word("Provider ")});
+    writer.call("RecordDevice", json!({"request_id": id(), "customer_id": customer, "device": device})).await;
     let external = |id: String| json!({"system": "shop", "id": id});
     let added = json!({"request_id": id(), "customer_id": customer, "external_id": external(word("shop"))});
     writer.call("AddExternalId", added).await;

@@ -172,3 +172,112 @@ async fn rows_that_are_refused_are_named_by_their_line() {
     let named: Vec<_> = lines.iter().map(|e| (e["line"].as_i64().unwrap(), e["reason"].as_str().unwrap())).collect();
     assert_eq!(named, [(3, "INVALID_FIELDS"), (5, "INVALID_ROW")]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_goes_in_by_its_mapping_and_again_changes_nothing() {
+    let installation = Installation::start().await;
+    let folder = installation.state.path();
+    let (file, mapping) = (folder.join("customers.csv"), folder.join("mapping.json"));
+    let errors = folder.join("errors.ndjson");
+    std::fs::write(
+        &mapping,
+        r#"{"profile": {"external_ids": [{"system": "crm", "id": "{id}"}], "birth_date": "{born|%Y%m%d}",
+                        "name": {"given_name": "{first}", "family_name": "{last}"}},
+            "contact_points": [{"email": {"address": "{mail}"}},
+                               {"postal_address": {"region_code": "DE", "address_lines": ["{street!} {house}"],
+                                                   "locality": "{city}", "postal_code": "{code}"}}]}"#,
+    )
+    .unwrap();
+    let rows = "id, first, last, born, mail, street, house, city, code\r\n\
+        1, Ada, Müller, 19800229, ada@example.org, Unter den Linden, 77, Berlin, 10117\r\n\
+        2,\"Ben, Jr.\", , , , , , ,\n\
+        3, Eve, Schmidt, 19810229, eve@example.org, , 9, Ulm,\r\n\
+        4, Jo, Groß, 19900101, jo(at)example.org, Hauptstr., 1, Bonn, 5311\n\
+        5, too, many, , , , , , , cells\n\
+        6, Tom, Weiß, , tom@example.org, , 3, Ulm, 89073\n";
+    std::fs::write(&file, rows).unwrap();
+    let import = |dry_run: bool| {
+        let mut import = command(&installation, "csv", &file);
+        import.arg("--mapping").arg(&mapping).arg("--errors").arg(&errors);
+        import.args(dry_run.then_some("--dry-run"));
+        run(import)
+    };
+    let refused = || -> Vec<(i64, String, Vec<String>)> {
+        let text = std::fs::read_to_string(&errors).unwrap();
+        let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let field = |field: &serde_json::Value| field.as_str().unwrap().split(": ").next().unwrap().to_owned();
+        rows.map(|row| {
+            let fields = row["invalid_fields"].as_array().unwrap().iter().map(field).collect();
+            (row["line"].as_i64().unwrap(), row["reason"].as_str().unwrap().to_owned(), fields)
+        })
+        .collect()
+    };
+    let expected = [
+        (4, "INVALID_ROW".to_owned(), vec!["born".to_owned()]),
+        (
+            5,
+            "INVALID_FIELDS".to_owned(),
+            vec![
+                "contact_points[0] contact_point.email.address".to_owned(),
+                "contact_points[1] contact_point.postal_address.postal_code".to_owned(),
+            ],
+        ),
+        (6, "INVALID_ROW".to_owned(), vec!["is not as wide as the header, or no text".to_owned()]),
+    ];
+    let profiles = "select count(*) from profile.profiles";
+    let points = "select count(*) from contact.contact_points";
+    let (output, text) = import(true).await;
+    assert!(!output.status.success() && text.contains("customers: 4 created"), "{text}");
+    assert_eq!(refused(), expected);
+    assert_eq!(installation.count(profiles).await, 0, "a dry run writes nothing");
+
+    let (_, text) = import(false).await;
+    assert!(text.contains("customers: 4 created, 0 unchanged, 0 revised, 0 refused"), "{text}");
+    assert!(text.contains("contact points: 3 created, 0 unchanged, 0 revised, 2 refused"), "{text}");
+    assert_eq!(refused(), expected, "as the dry run foretold");
+    assert_eq!((installation.count(profiles).await, installation.count(points).await), (4, 3));
+    let changes = "select (select count(*) from profile.changes) + (select count(*) from contact.changes)";
+    let before = installation.count(changes).await;
+    let (_, text) = import(false).await;
+    assert!(text.contains("customers: 0 created, 4 unchanged"), "{text}");
+    assert!(text.contains("contact points: 0 created, 3 unchanged, 0 revised, 2 refused"), "{text}");
+    assert_eq!(installation.count(changes).await, before);
+
+    for (wrong, told) in [
+        (r#"{"profile": {"language": "{tongue}"}}"#, "no column tongue"),
+        (r#"{"profile": {"pronouns": "born {born|%Y}"}}"#, "stands alone"),
+    ] {
+        std::fs::write(&mapping, wrong).unwrap();
+        let (output, _) = import(false).await;
+        assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{told}");
+    }
+
+    // Rows that say the same in what is mapped are customers of their own; an id that is there twice, and what follows
+    // a quote that nobody closes, are refused and named.
+    std::fs::write(&mapping, r#"{"profile": {"name": {"given_name": "{first}"}}}"#).unwrap();
+    std::fs::write(&file, "id,first,note\n1,Anna,\n2,Anna,\n3,Ben,\"x\n4,Cem,\n5,Dan,\n").unwrap();
+    let (_, text) = import(false).await;
+    assert!(text.contains("customers: 2 created"), "{text}");
+    assert_eq!(refused()[0].0, 4, "{text}");
+    std::fs::write(&mapping, r#"{"profile": {"external_ids": [{"system": "x", "id": "{id}"}]}}"#).unwrap();
+    std::fs::write(&file, "id\n1\n2\n1\n").unwrap();
+    for dry_run in [true, false, false] {
+        import(dry_run).await;
+        assert_eq!(refused(), [(4, "EXTERNAL_ID_TAKEN".to_owned(), vec!["profile.external_ids[0]".to_owned()])]);
+    }
+    // In the other spelling of the JSON mapping too, and nothing else is taken for nothing.
+    let row = |points: &str| {
+        format!(
+            r#"{{"customer": {{"profile": {{"language": "en"}}, "{points}": [{{"email": {{"address": "z@example.org"}}}}]}}}}"#
+        )
+    };
+    std::fs::write(&file, [row("contactPoints"), row("contact_point")].join("\n")).unwrap();
+    let mut ndjson = command(&installation, "ndjson", &file);
+    ndjson.arg("--errors").arg(&errors);
+    let (_, text) = run(ndjson).await;
+    assert!(text.contains("contact points: 1 created"), "{text}");
+    assert_eq!(
+        refused().into_iter().map(|(line, reason, _)| (line, reason)).collect::<Vec<_>>(),
+        [(2, "INVALID_ROW".to_owned())]
+    );
+}

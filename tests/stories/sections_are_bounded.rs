@@ -84,12 +84,16 @@ async fn fill_contact(client: &client::Client, customer_id: &str) {
     for i in 0..25 {
         let address = PostalAddress {
             region_code: "PT".into(),
-            postal_code: format!("{i:016}"),
+            postal_code: "1000-001".into(),
             administrative_area: "a".repeat(60),
-            locality: "b".repeat(80),
+            locality: format!("{i:080}"),
+            dependent_locality: "g".repeat(40),
+            sorting_code: "h".repeat(16),
             address_lines: vec!["c".repeat(80); 3],
             recipient: "d".repeat(80),
             organization: "e".repeat(60),
+            formatted: String::new(),
+            missing_fields: Vec::new(),
         };
         let contact_point = ContactPoint { postal_address: Some(address), label: "f".repeat(40), ..Default::default() };
         let request = AddContactPointRequest {

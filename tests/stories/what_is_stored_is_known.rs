@@ -6,7 +6,7 @@ use sqlx::Executor;
 use tests::Installation;
 
 /// What is worked out from what is stored, whenever it is asked for.
-const COMPUTED: [&str; 11] = [
+const COMPUTED: [&str; 12] = [
     "Observation.prevailing_fields",
     "Profile.name_forms",
     "Profile.age",
@@ -18,6 +18,7 @@ const COMPUTED: [&str; 11] = [
     "OrderSummary.net_minor",
     "OrderSummary.average_minor",
     "OrderSummary.mean_gap_seconds",
+    "Relation.other_permitted",
 ];
 
 /// The fields of a message that no path leads to.

@@ -1,8 +1,9 @@
+use anyhow::Context;
 use client::{Client, retry};
 use comfy_table::{ContentArrangement, Table};
 use proto::{
     customer::v1::{Customer, GetCustomerRequest, LookupCustomerRequest},
-    r#type::v1::{ExternalId, Identifier, OrderNumber, SocialIdentifier},
+    r#type::v1::{ExternalId, FederatedSubject, Identifier, OrderNumber, SocialIdentifier},
 };
 use serde_json::Value;
 
@@ -62,6 +63,12 @@ struct By {
     /// A visitor's anonymous id.
     #[arg(long)]
     anonymous_id: Option<String>,
+    /// The user name of an account.
+    #[arg(long)]
+    user_name: Option<String>,
+    /// Who the customer is to an identity provider, `iss sub` with a space between.
+    #[arg(long)]
+    federated_subject: Option<String>,
 }
 
 impl Get {
@@ -103,6 +110,13 @@ impl By {
                 .map(|(source, number)| OrderNumber { source, number }),
             device_id: self.device_id.unwrap_or_default(),
             anonymous_id: self.anonymous_id.unwrap_or_default(),
+            user_name: self.user_name.unwrap_or_default(),
+            federated_subject: self
+                .federated_subject
+                .map(|text| text.split_once(' ').map(|(issuer, subject)| (issuer.to_owned(), subject.to_owned())))
+                .map(|pair| pair.context("expected `iss sub`"))
+                .transpose()?
+                .map(|(issuer, subject)| FederatedSubject { issuer, subject }),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod normalize;
+mod postal;
 mod reason;
 mod request;
 mod section;
@@ -30,6 +31,11 @@ use crate::{service::Service, store::Store};
 
 /// The service's one name.
 pub const NAME: &str = "contact";
+
+/// Checks a contact point as the service would, by what can be told without its database.
+pub fn check(request: &proto::contact::v1::AddContactPointRequest) -> Result<(), error::Failure> {
+    server::validate(request, request::add)
+}
 
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {

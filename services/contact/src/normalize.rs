@@ -104,9 +104,14 @@ fn postal_address(address: &PostalAddress) -> String {
         address_lines,
         recipient,
         organization,
+        dependent_locality,
+        sorting_code,
+        formatted: _,
+        missing_fields: _,
     } = address;
     let parts = [region_code, postal_code, administrative_area, locality, recipient, organization];
-    let parts = parts.into_iter().chain(address_lines);
+    let within = [dependent_locality, sorting_code].into_iter().filter(|part| !part.is_empty());
+    let parts = parts.into_iter().chain(address_lines).chain(within);
     let words = |part: &String| {
         let text: String = part.nfkc().flat_map(char::to_lowercase).collect();
         text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")

@@ -4,7 +4,7 @@ use error::Violations;
 use proto::{contact::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::Identifier};
 use store::check_past;
 
-use crate::normalize;
+use crate::{normalize, postal};
 
 pub fn add(request: &AddContactPointRequest, violations: &mut Violations) {
     if let Some(point) = &request.contact_point {
@@ -84,5 +84,8 @@ pub fn contact_value(identifier: &Identifier) -> Option<ContactPointValue> {
 fn value(point: &ContactPoint, violations: &mut Violations) {
     if let Err((field, text)) = normalize::contact_point(&mut point.clone()) {
         violations.add(format!("contact_point.{field}"), text);
+    }
+    for (field, text) in point.postal_address.iter().flat_map(postal::violations) {
+        violations.add(format!("contact_point.postal_address.{field}"), text);
     }
 }

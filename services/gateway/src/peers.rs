@@ -53,7 +53,13 @@ impl Peers {
 
     /// Who knows identifiers of this kind.
     pub fn owner_of(&self, identifier: &Identifier) -> Option<&Owner> {
-        let section = if !identifier.customer_id.is_empty() || identifier.external_id.is_some() {
+        let of_profile = [
+            !identifier.customer_id.is_empty(),
+            identifier.external_id.is_some(),
+            !identifier.user_name.is_empty(),
+            identifier.federated_subject.is_some(),
+        ];
+        let section = if of_profile.contains(&true) {
             SectionName::Profile
         } else if identifier.order_number.is_some() {
             SectionName::OrderHistory

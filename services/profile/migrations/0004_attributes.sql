@@ -7,8 +7,8 @@ create table profile.attribute_definitions (
     purpose text not null,
     retention_days integer not null,
     allowed_values text[] not null,
-    created_at timestamptz not null default clock_timestamp(),
-    updated_at timestamptz not null default clock_timestamp(),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
     constraint attribute_definitions_pkey primary key (name)
 );
 comment on column profile.attribute_definitions.name is 'AttributeDefinition.name';

@@ -69,6 +69,8 @@ impl Said {
         if provenance.confidence_percent == 0 {
             provenance.confidence_percent = 100;
         }
+        // The database keeps microseconds.
+        let now = DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now);
         let observed_at = store::time(provenance.observed_time).unwrap_or(now);
         provenance.observed_time = Some(store::timestamp(observed_at));
         let mut said = Profile::default();
@@ -79,11 +81,13 @@ impl Said {
 
     /// What it says, one by one: what is spoken of, as weights name it, and a profile that says nothing else.
     pub fn parts(&self, field: &str, tie: impl Fn(&[u8]) -> i64) -> Vec<(String, Profile)> {
-        if fact::LISTS.contains(&field) {
-            let named = |(key, value): (String, Profile)| (format!("{field}.{:016x}", tie(key.as_bytes())), value);
-            return fact::each(field, &self.profile).into_iter().map(named).collect();
+        let facts = if fact::LISTS.contains(&field) { fact::each(field, &self.profile) } else { Vec::new() };
+        // That there is nothing in a list is said of the list.
+        if facts.is_empty() {
+            return vec![(field.to_owned(), only(field, &self.profile))];
         }
-        vec![(field.to_owned(), only(field, &self.profile))]
+        let named = |(key, value): (String, Profile)| (format!("{field}.{:016x}", tie(key.as_bytes())), value);
+        facts.into_iter().map(named).collect()
     }
 
     /// How much it weighs where it says a value.
@@ -92,7 +96,8 @@ impl Said {
             source: self.provenance.source,
             observed_us: self.observed_at.timestamp_micros(),
             confidence: self.provenance.confidence_percent,
-            tie: tie(&value.encode_to_vec()),
+            // A retention that was changed since says nothing new.
+            tie: tie(&fact::timeless(value.clone()).encode_to_vec()),
         }
     }
 
@@ -121,10 +126,11 @@ impl Said {
 
     /// The fields in which a profile says something else.
     pub fn outweighed(&self, profile: &Profile) -> Vec<&'static str> {
+        let (said, profile) = (fact::unsigned(self.profile.clone()), fact::unsigned(profile.clone()));
         let disagrees = |field: &&str| {
             let mut after = profile.clone();
-            put(field, &self.profile, &mut after);
-            after != *profile
+            put(field, &said, &mut after);
+            after != profile
         };
         self.fields.iter().copied().filter(disagrees).collect()
     }

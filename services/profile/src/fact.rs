@@ -100,6 +100,21 @@ pub fn sign(profile: &mut Profile, by: &Provenance) {
     profile.social_standings.iter_mut().for_each(|fact| *fact.provenance() = Some(by.clone()));
 }
 
+/// The profile without what time alone decides: until when its facts are told.
+pub fn timeless(mut profile: Profile) -> Profile {
+    profile.attributes.iter_mut().for_each(|attribute| attribute.expire_time = None);
+    profile
+}
+
+/// The profile with what its facts say, and not who says so.
+pub fn unsigned(mut profile: Profile) -> Profile {
+    profile.preferences.iter_mut().for_each(|fact| *fact.provenance() = None);
+    profile.traits.iter_mut().for_each(|fact| *fact.provenance() = None);
+    profile.attributes.iter_mut().for_each(|fact| *fact.provenance() = None);
+    profile.social_standings.iter_mut().for_each(|fact| *fact.provenance() = None);
+    timeless(profile)
+}
+
 fn alone<F: Fact>(facts: &[F], profile: fn(Vec<F>) -> Profile) -> Vec<(String, Profile)> {
     facts.iter().map(|fact| (fact.key(), profile(vec![fact.clone()]))).collect()
 }

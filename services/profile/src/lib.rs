@@ -3,9 +3,11 @@
 
 mod age;
 mod assess;
+mod device;
 mod evidence;
 mod fact;
 mod name;
+mod password;
 mod present;
 mod reason;
 mod request;
@@ -34,6 +36,11 @@ use crate::{service::Service, store::Store};
 /// The service's one name.
 pub const NAME: &str = "profile";
 
+/// Checks a profile as the service would, by what can be told without its database.
+pub fn check(request: &proto::profile::v1::CreateProfileRequest) -> Result<(), error::Failure> {
+    server::validate(request, request::create)
+}
+
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
@@ -46,6 +53,11 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         erasure_journal: config.erasure_journal,
         forget: &[
             "delete from external_ids where customer_id = $1",
+            "delete from account_names where customer_id = $1",
+            "delete from accounts where customer_id = $1",
+            "delete from devices where customer_id = $1",
+            "delete from household_members where customer_id = $1",
+            "delete from relations where customer_id = $1 or other_customer_id = $1",
             "delete from name_tokens where customer_id = $1",
             "update profiles set weights = '{}' where customer_id = $1",
             "update observations set content = uuid_send(observation_id) where customer_id = $1",

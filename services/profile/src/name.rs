@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use any_ascii::any_ascii;
 use proto::profile::v1::{NameForms, PersonName};
+use unicode_normalization::UnicodeNormalization;
 
 /// Languages whose names begin with the family.
 const FAMILY_FIRST: [&str; 5] = ["hu", "ja", "ko", "vi", "zh"];
@@ -52,7 +53,8 @@ pub fn tokens<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> 
     let mut tokens = BTreeSet::new();
     for text in texts {
         // Han is written without spaces, so every part of a name is also one word.
-        let spaced = any_ascii(text).to_ascii_lowercase();
+        let composed: String = text.nfkc().collect();
+        let spaced = any_ascii(&composed).to_ascii_lowercase();
         let letters = |word: &str| word.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
         tokens.extend(spaced.split([' ', '-', '\t']).map(letters).filter(|word| !word.is_empty()));
     }
@@ -69,6 +71,15 @@ pub fn tokens_of(name: &PersonName) -> BTreeSet<String> {
         texts.push(&whole);
     }
     tokens(texts)
+}
+
+/// Whether a text that is not empty shows nothing: blanks, and signs that only steer how text is shown.
+pub fn is_invisible(text: &str) -> bool {
+    let unseen = |c: char| {
+        c.is_whitespace()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+    };
+    !text.is_empty() && text.chars().all(unseen)
 }
 
 fn words<const N: usize>(parts: [&str; N]) -> String {
@@ -108,6 +119,40 @@ fn is_cyrillic(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_name_written_otherwise_is_found() {
+        for (one, other) in [
+            ("Jos\u{e9}", "Jose\u{301}"),
+            ("\u{ff21}\u{ff4e}\u{ff4e}\u{ff41}", "Anna"),
+            ("STRASSE", "stra\u{df}e"),
+            ("Stra\u{df}e", "STRA\u{1e9e}E"),
+            ("Ольга", "ОЛЬГА"),
+            ("Istanbul", "istanbul"),
+            ("\u{fb01}ona", "fiona"),
+            ("山\u{3000}田", "山 田"),
+            ("Anna  Maria", "Anna Maria"),
+            ("\u{a0}Anna\u{a0}", "Anna"),
+            ("\u{1c5}", "d\u{17e}"),
+            ("\u{212b}", "\u{c5}"),
+            ("\u{337f}", "株式会社"),
+            ("Σ\u{38a}ΣΥΦΟΣ", "σίσυφος"),
+            ("\u{f900}", "\u{8c48}"),
+        ] {
+            assert!(!tokens([one]).is_empty());
+            assert_eq!(tokens([one]), tokens([other]), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_shows_nothing_is_no_name() {
+        for unseen in ["   ", "\u{200b}", "\u{202e}\u{202c}"] {
+            assert!(is_invisible(unseen), "{unseen:?}");
+        }
+        for seen in ["", "O", "test\u{200d}", "\u{202e}evil\u{202c}", "👩\u{200d}👧"] {
+            assert!(!is_invisible(seen), "{seen:?}");
+        }
+    }
 
     fn name(given: &str, middle: &str, family: &str) -> PersonName {
         PersonName {

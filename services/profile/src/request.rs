@@ -67,6 +67,38 @@ pub fn verify(request: &VerifyIdentityRequest, violations: &mut Violations) {
     }
 }
 
+pub fn account(request: &SetAccountRequest, violations: &mut Violations) {
+    let Some(account) = &request.account else { return };
+    if !account.user_name.is_empty() && account.user_name.trim().is_empty() {
+        violations.add("account.user_name", "is blank");
+    }
+    let mut seen = HashSet::new();
+    for (i, subject) in account.federated_subjects.iter().enumerate() {
+        if !seen.insert((&subject.issuer, &subject.subject)) {
+            violations.add(format!("account.federated_subjects[{i}]"), "is given twice");
+        }
+    }
+}
+
+pub fn sign_in(request: &RecordSignInRequest, violations: &mut Violations) {
+    check_past("sign_in_time", request.sign_in_time.as_ref(), violations);
+}
+
+pub fn device(request: &RecordDeviceRequest, violations: &mut Violations) {
+    check_past("seen_time", request.seen_time.as_ref(), violations);
+    let named = request.device.as_ref().is_some_and(|device| !device.device_id.is_empty());
+    if !named && request.user_agent.is_empty() {
+        violations.add("user_agent", "is needed where the device has no id");
+    }
+}
+
+pub fn relation(request: &SetRelationRequest, violations: &mut Violations) {
+    let other = request.relation.as_ref().map(|relation| relation.other_customer_id.to_lowercase());
+    if other == Some(request.customer_id.to_lowercase()) {
+        violations.add("relation.other_customer_id", "is the customer's own");
+    }
+}
+
 pub fn define(request: &DefineAttributeRequest, violations: &mut Violations) {
     let Some(definition) = &request.definition else { return };
     if !definition.allowed_values.is_empty() && definition.r#type() != AttributeType::Text {
@@ -97,7 +129,13 @@ fn provenance(prefix: &str, provenance: Option<&Provenance>, violations: &mut Vi
 
 pub fn resolve(request: &ResolveIdentifiersRequest, violations: &mut Violations) {
     for (i, identifier) in request.identifiers.iter().enumerate() {
-        if identifier.customer_id.is_empty() && identifier.external_id.is_none() {
+        let known = [
+            !identifier.customer_id.is_empty(),
+            identifier.external_id.is_some(),
+            !identifier.user_name.is_empty(),
+            identifier.federated_subject.is_some(),
+        ];
+        if !known.contains(&true) {
             violations.add(format!("identifiers[{i}]"), "is of a kind that profile does not know");
         }
     }
@@ -152,6 +190,20 @@ pub fn facts(prefix: &str, profile: &Profile, violations: &mut Violations) {
         && !exists(date)
     {
         violations.add(format!("{prefix}birth_date"), "is not a day of the calendar");
+    }
+    let PersonName { prefix: title, given_name, middle_name, family_name, suffix, preferred_name } =
+        profile.name.clone().unwrap_or_default();
+    for (part, text) in [
+        ("prefix", title),
+        ("given_name", given_name),
+        ("middle_name", middle_name),
+        ("family_name", family_name),
+        ("suffix", suffix),
+        ("preferred_name", preferred_name),
+    ] {
+        if name::is_invisible(&text) {
+            violations.add(format!("{prefix}name.{part}"), "shows nothing");
+        }
     }
     if !profile.time_zone.is_empty() && profile.time_zone.parse::<chrono_tz::Tz>().is_err() {
         violations.add(format!("{prefix}time_zone"), "is not an IANA time zone");

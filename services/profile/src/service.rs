@@ -106,6 +106,70 @@ impl ProfileService for Service {
         Ok(Response::new(ListIdentityChecksResponse { checks: page.items, next_page_token: page.next_page_token }))
     }
 
+    async fn set_account(&self, request: Request<SetAccountRequest>) -> Reply<SetAccountResponse> {
+        let (call, message) = accept(request, request::account)?;
+        Ok(self.store.account_set(&call, message).await?.into())
+    }
+
+    async fn get_account(&self, request: Request<GetAccountRequest>) -> Reply<GetAccountResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let account = Some(self.store.account_get(&message).await?);
+        Ok(Response::new(GetAccountResponse { account }))
+    }
+
+    async fn set_password(&self, request: Request<SetPasswordRequest>) -> Reply<SetPasswordResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.password_set(&call, message).await?))
+    }
+
+    async fn verify_password(&self, request: Request<VerifyPasswordRequest>) -> Reply<VerifyPasswordResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(self.store.password_verify(&call, message).await?))
+    }
+
+    async fn record_sign_in(&self, request: Request<RecordSignInRequest>) -> Reply<RecordSignInResponse> {
+        let (call, message) = accept(request, request::sign_in)?;
+        Ok(self.store.sign_in_record(&call, message).await?.into())
+    }
+
+    async fn record_device(&self, request: Request<RecordDeviceRequest>) -> Reply<RecordDeviceResponse> {
+        let (call, message) = accept(request, request::device)?;
+        Ok(self.store.device_record(&call, message).await?.into())
+    }
+
+    async fn list_devices(&self, request: Request<ListDevicesRequest>) -> Reply<ListDevicesResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let devices = self.store.device_list(&message).await?;
+        Ok(Response::new(ListDevicesResponse { devices }))
+    }
+
+    async fn join_household(&self, request: Request<JoinHouseholdRequest>) -> Reply<JoinHouseholdResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.household_join(&call, message).await?.into())
+    }
+
+    async fn leave_household(&self, request: Request<LeaveHouseholdRequest>) -> Reply<LeaveHouseholdResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        Ok(self.store.household_leave(&call, message).await?.into())
+    }
+
+    async fn get_household(&self, request: Request<GetHouseholdRequest>) -> Reply<GetHouseholdResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let household = self.store.household_get(&message).await?;
+        Ok(Response::new(GetHouseholdResponse { household }))
+    }
+
+    async fn set_relation(&self, request: Request<SetRelationRequest>) -> Reply<SetRelationResponse> {
+        let (call, message) = accept(request, request::relation)?;
+        Ok(self.store.relation_set(&call, message).await?.into())
+    }
+
+    async fn list_relations(&self, request: Request<ListRelationsRequest>) -> Reply<ListRelationsResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        let page = self.store.relation_list(&message).await?;
+        Ok(Response::new(ListRelationsResponse { relations: page.items, next_page_token: page.next_page_token }))
+    }
+
     async fn define_attribute(&self, request: Request<DefineAttributeRequest>) -> Reply<DefineAttributeResponse> {
         let (call, message) = accept(request, request::define)?;
         Ok(self.store.attribute_define(&call, message).await?.into())

@@ -1,9 +1,13 @@
 //! The SQL of profile. These are the modules that seal and open its columns.
 
+mod accounts;
 mod attributes;
+mod devices;
 mod external_ids;
+mod households;
 pub mod identity;
 mod observations;
+mod relations;
 mod row;
 mod search;
 
@@ -11,7 +15,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use access::Call;
 use chrono::{DateTime, Utc};
-use error::{Failure, Violations};
+use error::{Failure, Violations, reason::CUSTOMER_ERASED};
+use prost::Message;
 use proto::{
     profile::v1::*,
     section::v1::Resolution,
@@ -23,6 +28,7 @@ use store::{Change, Db, Load, Page, Result, Tx, Written, page_size, sql, uuid};
 use uuid::Uuid;
 
 use self::{
+    accounts::{subject_hash, user_name_hash},
     attributes::define,
     external_ids::external_ids_insert,
     observations::{mask, observation_insert, tie},
@@ -34,6 +40,9 @@ use crate::{
     present::present,
     reason, request,
 };
+
+/// So large may a profile be beside its external ids: a stored reply has 64 KiB.
+const MAX_BYTES: usize = 32 * 1024;
 
 #[derive(Clone)]
 pub struct Store {
@@ -60,7 +69,7 @@ impl Store {
                     define(tx, "profile", &mut said).await?;
                     let (mut stored, mut weights) = (Profile::default(), Weights::new());
                     said.merge(&mut stored, &mut weights, tie(tx.vault(), customer));
-                    refuse_overfull(&weights)?;
+                    refuse_overfull(&stored, &weights)?;
                     let at = profile_insert(tx, customer, version, &stored, &weights).await?;
                     if !said.fields.is_empty() {
                         observation_insert(tx, customer, &said, Some(at)).await?;
@@ -156,17 +165,33 @@ impl Store {
     ) -> Result<Vec<Result<Option<Profile>>>> {
         let said: Vec<Result<Option<ProfileSection>>> = self.db.say(load, customer_ids, consistency).await?;
         let ids = customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
-        let is_cut = |said: &Result<Option<ProfileSection>>| matches!(said, Ok(Some(section)) if section.shortened);
+        let is_cut = |said: &Result<Option<ProfileSection>>| {
+            let Ok(Some(section)) = said else { return false };
+            let shown = section.profile.as_ref().map_or(0, |profile| profile.external_ids.len());
+            section.shortened || (shown as i32) < section.external_id_total_size
+        };
         let cut = ids.iter().zip(&said).filter(|(_, said)| is_cut(said));
         let cut: Vec<Uuid> = cut.map(|(id, _)| *id).collect();
-        let read = if cut.is_empty() { Vec::new() } else { self.profile_rows(&cut).await? };
-        let read: HashMap<String, Profile> =
-            read.into_iter().map(|profile| (profile.customer_id.clone(), profile)).collect();
-        let profile = |(id, said): (&Uuid, Result<Option<ProfileSection>>)| match read.get(&id.to_string()) {
-            Some(profile) => Ok(Some(profile.clone())),
+        let mut read = if cut.is_empty() { HashMap::new() } else { self.profile_read_each(&cut).await? };
+        let profile = |(id, said): (&Uuid, Result<Option<ProfileSection>>)| match read.remove(id) {
+            Some(profile) => profile.map(Some),
             None => said.map(|section| section?.profile),
         };
         Ok(ids.iter().zip(said).map(profile).collect())
+    }
+
+    /// Profiles as they are told now. One that cannot be opened is no other's trouble, and who was erased is asked
+    /// behind the reading.
+    async fn profile_read_each(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Result<Profile>>> {
+        let rows = self.section_rows(ids).await?;
+        let mut read: HashMap<Uuid, Result<Profile>> = rows
+            .into_iter()
+            .map(|row| (row.customer_id, row.profile.map(|profile| present(profile, Utc::now()))))
+            .collect();
+        for erased in self.db.erased(ids).await? {
+            read.insert(erased, Err(CUSTOMER_ERASED.into()));
+        }
+        Ok(read)
     }
 
     /// How complete a profile is.
@@ -234,24 +259,26 @@ impl Store {
         self.db.page(listing, profiles, size, |profile| profile.customer_id.clone())
     }
 
-    /// The customers behind customer ids and external ids, in the order asked.
+    /// The customers behind identifiers, in the order asked.
     pub async fn identifier_resolve(&self, identifiers: &[Identifier]) -> Result<Vec<Resolution>> {
         let external: Vec<ExternalId> = identifiers.iter().filter_map(|i| i.external_id.clone()).collect();
         let mut external = self.external_id_resolve(&external).await?.into_iter();
+        let account = |identifier: &Identifier| match &identifier.federated_subject {
+            Some(subject) => subject_hash(self.db.vault(), subject),
+            None => user_name_hash(self.db.vault(), &identifier.user_name),
+        };
+        let of_account = |i: &&Identifier| i.federated_subject.is_some() || !i.user_name.is_empty();
+        let hashes: Vec<Vec<u8>> = identifiers.iter().filter(of_account).map(account).collect();
+        let accounts: HashMap<_, _> = self.account_resolve(&hashes).await?.into_iter().collect();
         let own = identifiers.iter().filter(|i| !i.customer_id.is_empty());
         let own = own.map(|i| uuid(&i.customer_id)).collect::<Result<Vec<_>>>()?;
-        let known = sql(
-            "select profile.customers",
-            sqlx::query_scalar!(
-                "select customer_id from profile.customers where customer_id = any ($1) and state <> 'erased'",
-                &own
-            )
-            .fetch_all(self.db.pool()),
-        )
-        .await?;
+        let known = self.customers_known(&own).await?;
         let resolve = |identifier: &Identifier| {
             if identifier.external_id.is_some() {
                 return Ok(external.next().flatten());
+            }
+            if of_account(&identifier) {
+                return Ok(accounts.get(&account(identifier)).copied());
             }
             let id = uuid(&identifier.customer_id)?;
             Ok(known.contains(&id).then_some(id))
@@ -261,6 +288,18 @@ impl Store {
             .into_iter()
             .map(|id| Resolution { customer_ids: id.iter().map(Uuid::to_string).collect(), ..Default::default() })
             .collect())
+    }
+
+    /// Those of some customers who are there.
+    async fn customers_known(&self, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query_scalar!(
+            "select customer_id from profile.customers where customer_id = any ($1) and state <> 'erased'",
+            ids
+        );
+        sql("select profile.customers", query.fetch_all(self.db.pool())).await
     }
 }
 
@@ -295,7 +334,7 @@ async fn say(
 ) -> Result<Vec<&'static str>> {
     let customer = uuid(&profile.customer_id)?;
     let prevailing = said.merge(&mut profile, &mut weights, tie(tx.vault(), customer));
-    refuse_overfull(&weights)?;
+    refuse_overfull(&profile, &weights)?;
     let recorded = observation_insert(tx, customer, said, None).await?;
     if let Some(at) = recorded.filter(|_| !prevailing.is_empty()) {
         profile_overwrite(tx, customer, version, &profile, &weights, at).await?;
@@ -304,7 +343,10 @@ async fn say(
     Ok(said.outweighed(&profile))
 }
 
-fn refuse_overfull(weights: &Weights) -> Result<()> {
+fn refuse_overfull(profile: &Profile, weights: &Weights) -> Result<()> {
+    if profile.encoded_len() > MAX_BYTES {
+        return Err(reason::PROFILE_TOO_LARGE.into());
+    }
     match evidence::overfull(weights) {
         Some(list) => Err(Failure::from(reason::TOO_MANY_FACTS).with("list", list).into()),
         None => Ok(()),

@@ -47,8 +47,12 @@ pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> 
     }
     let (rows, people) = (purchases.len(), customers.len());
     println!("read {rows} rows of {people} customers, {}.{:02} dollars in all", cents / 100, cents % 100);
-    let new = customers.into_iter().map(|(customer, line)| NewCustomer { line, request: profile(customer) });
-    customers::create(client, new.collect(), journal).await?;
+    let new = customers.into_iter().map(|(customer, line)| NewCustomer {
+        line,
+        request: profile(customer),
+        contact_points: Vec::new(),
+    });
+    customers::import(client, new.collect(), false, journal).await?;
 
     let mut places: BTreeMap<(String, NaiveDate), u32> = BTreeMap::new();
     let orders = purchases.into_iter().map(|purchase| {

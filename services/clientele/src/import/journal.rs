@@ -13,22 +13,28 @@ pub struct Journal {
     progress: PathBuf,
     errors: PathBuf,
     /// What an earlier run that broke off wrote down, by line.
-    earlier: BTreeMap<usize, Value>,
-    refused: BTreeMap<usize, Value>,
+    earlier: BTreeMap<usize, Vec<Value>>,
+    refused: BTreeMap<usize, Vec<Value>>,
+    /// Whether how far an import came stays as it is.
+    dry_run: bool,
 }
 
 impl Journal {
     /// The journal of a file, known by its contents.
-    pub fn open(state: &Path, contents: &[u8], errors: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub fn open(state: &Path, contents: &[u8], errors: Option<PathBuf>, dry_run: bool) -> anyhow::Result<Self> {
         let folder = state.join("imports");
         fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         let hash = digest::digest(&digest::SHA256, contents);
         let name: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let errors = errors.unwrap_or_else(|| folder.join(format!("{name}.errors.ndjson")));
+        let kind = if dry_run { "dry-run.errors" } else { "errors" };
+        let errors = errors.unwrap_or_else(|| folder.join(format!("{name}.{kind}.ndjson")));
         let earlier = fs::read_to_string(&errors).unwrap_or_default();
         let earlier = earlier.lines().filter_map(|row| serde_json::from_str::<Value>(row).ok());
-        let earlier = earlier.filter_map(|row| Some((row["line"].as_u64()? as usize, row))).collect();
-        Ok(Self { progress: folder.join(name), errors, earlier, refused: BTreeMap::new() })
+        let mut by_line: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+        for (line, row) in earlier.filter_map(|row| Some((row["line"].as_u64()? as usize, row))) {
+            by_line.entry(line).or_default().push(row);
+        }
+        Ok(Self { progress: folder.join(name), errors, earlier: by_line, refused: BTreeMap::new(), dry_run })
     }
 
     /// How many items of the stream, from the first, an earlier run saw dealt with. The last of them
@@ -45,15 +51,16 @@ impl Journal {
         replace(&self.progress.with_extension(stream), &count.to_string())
     }
 
-    /// Writes down a refused row with its line, counted from 1.
+    /// Writes down why a row or something in it was refused, with its line, counted from 1.
     pub fn refuse(&mut self, line: usize, reason: &str, fields: &[String]) {
-        self.refused.insert(line, json!({"line": line, "reason": reason, "invalid_fields": fields}));
+        let refusal = json!({"line": line, "reason": reason, "invalid_fields": fields});
+        self.refused.entry(line).or_default().push(refusal);
     }
 
     /// Keeps what an earlier run refused of a row that is not sent again.
     pub fn keep(&mut self, line: usize) {
-        if let Some(row) = self.earlier.remove(&line) {
-            self.refused.insert(line, row);
+        if let Some(rows) = self.earlier.remove(&line) {
+            self.refused.insert(line, rows);
         }
     }
 
@@ -61,12 +68,12 @@ impl Journal {
     /// refused.
     pub fn finish(self) -> anyhow::Result<()> {
         self.write_errors()?;
-        for stream in ["orders", "interactions"] {
+        for stream in ["orders", "interactions"].into_iter().filter(|_| !self.dry_run) {
             let _ = fs::remove_file(self.progress.with_extension(stream));
         }
         match self.refused.len() {
             0 => Ok(()),
-            refused => anyhow::bail!("{refused} rows were refused; see {}", self.errors.display()),
+            refused => anyhow::bail!("{refused} rows were refused, whole or in part; see {}", self.errors.display()),
         }
     }
 
@@ -75,7 +82,7 @@ impl Journal {
             let _ = fs::remove_file(&self.errors);
             return Ok(());
         }
-        replace(&self.errors, &self.refused.values().map(|row| format!("{row}\n")).collect::<String>())
+        replace(&self.errors, &self.refused.values().flatten().map(|row| format!("{row}\n")).collect::<String>())
     }
 }
 

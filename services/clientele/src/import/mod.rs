@@ -3,6 +3,7 @@
 //! it was acknowledged, and one that is run again changes nothing.
 
 mod cdnow;
+mod csv;
 mod customers;
 mod journal;
 mod ndjson;
@@ -21,8 +22,30 @@ use journal::Journal;
 pub enum Import {
     /// The CDNOW purchases, master or sample: each row becomes an order.
     Cdnow(File),
-    /// One JSON object a line: {"profile": …}, {"order": …} or {"interaction": …}.
-    Ndjson(File),
+    /// One JSON object a line: {"profile": …}, {"customer": {"profile": …, "contact_points": […]}}, {"order": …} or
+    /// {"interaction": …}.
+    Ndjson(Rows),
+    /// A table with a header in its first line; each row becomes a customer with contact points.
+    Csv(Table),
+}
+
+#[derive(clap::Args)]
+pub struct Rows {
+    #[command(flatten)]
+    file: File,
+    /// Checks the customers as the services would, and writes nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Args)]
+pub struct Table {
+    #[command(flatten)]
+    rows: Rows,
+    /// What the columns mean: a JSON object {"profile": …, "contact_points": […]} with {column} where a value goes and
+    /// {column|%Y-%m-%d} where a date does; an object whose {column!} is empty is left out.
+    #[arg(long)]
+    mapping: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -40,13 +63,20 @@ pub struct File {
 impl Import {
     /// Imports, and fails when any row was refused.
     pub async fn run(self) -> anyhow::Result<()> {
-        let (Import::Cdnow(file) | Import::Ndjson(file)) = &self;
+        let (file, dry_run) = match &self {
+            Import::Cdnow(file) => (file, false),
+            Import::Ndjson(rows) | Import::Csv(Table { rows, .. }) => (&rows.file, rows.dry_run),
+        };
         let client = file.reach.client()?;
         let contents = tokio::fs::read(&file.file).await?;
-        let mut journal = Journal::open(&file.reach.state, &contents, file.errors.clone())?;
+        let mut journal = Journal::open(&file.reach.state, &contents, file.errors.clone(), dry_run)?;
         match &self {
             Import::Cdnow(_) => cdnow::import(&client, &contents, &mut journal).await?,
-            Import::Ndjson(_) => ndjson::import(&client, &contents, &mut journal).await?,
+            Import::Ndjson(_) => ndjson::import(&client, &contents, dry_run, &mut journal).await?,
+            Import::Csv(table) => {
+                let customers = csv::read(&contents, &table.mapping, &mut journal)?;
+                customers::import(&client, customers, dry_run, &mut journal).await?;
+            }
         }
         journal.finish()
     }
@@ -56,7 +86,7 @@ impl Import {
 pub async fn demo(client: &Client, state: &std::path::Path) -> anyhow::Result<String> {
     let sample = include_bytes!("../../data/cdnow_sample.txt");
     println!("importing the CDNOW sample: purchases of 2,357 customers of a music shop, 1997 to 1998");
-    let mut journal = Journal::open(state, sample, None)?;
+    let mut journal = Journal::open(state, sample, None, false)?;
     cdnow::import(client, sample, &mut journal).await?;
     journal.finish()?;
     Ok(cdnow::customer_id("00004").to_string())
@@ -72,6 +102,18 @@ pub struct Tally {
 }
 
 impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.created += other.created;
+        self.unchanged += other.unchanged;
+        self.revised += other.revised;
+        self.refused += other.refused;
+    }
+
+    /// Counts a write, or its repetition.
+    fn written(&mut self, replayed: bool) {
+        *if replayed { &mut self.unchanged } else { &mut self.created } += 1;
+    }
+
     fn print(&self, what: &str, began: Instant) {
         let Self { created, unchanged, revised, refused } = self;
         let seconds = began.elapsed().as_secs_f64();

@@ -1,4 +1,4 @@
-//! One JSON object a line, in the protobuf JSON mapping of the contract: `{"profile": Profile}`,
+//! One JSON object a line, in the protobuf JSON mapping of the contract: `{"profile": Profile}`, `{"customer": …}`,
 //! `{"order": Order}` or `{"interaction": Interaction}`, in any mixture. Customers are created first.
 
 use std::collections::HashMap;
@@ -8,37 +8,44 @@ use client::Client;
 use proto::{
     interaction::v1::{Interaction, RecordInteractionRequest},
     order_history::v1::Order,
-    profile::v1::{CreateProfileRequest, Profile},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     Journal,
-    customers::{self, NewCustomer, imported},
+    customers::{self, NewCustomer},
     streams,
 };
 use crate::json::from_json;
 
 /// Imports a file. A line that is no row of the contract is refused by itself.
-pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> anyhow::Result<()> {
+pub async fn import(client: &Client, contents: &[u8], dry_run: bool, journal: &mut Journal) -> anyhow::Result<()> {
     let text = std::str::from_utf8(contents).context("the file is no text")?;
     let (mut profiles, mut orders, mut interactions) = (Vec::new(), Vec::new(), Vec::new());
     let mut places: HashMap<&str, u32> = HashMap::new();
     for (line, row) in (1..).zip(text.lines()).filter(|(_, row)| !row.trim().is_empty()) {
         let place = places.entry(row).or_default();
         *place += 1;
-        match parse(row, *place) {
-            Ok(Row::Profile(request)) => profiles.push(NewCustomer { line, request }),
+        match parse(row, *place, line) {
+            Ok(Row::Customer(customer)) => profiles.push(customer),
             Ok(Row::Order(order)) => orders.push((line, order)),
             Ok(Row::Interaction(request)) => interactions.push((line, request)),
             // The parser's own text may quote the row.
-            Err(_) => journal.refuse(line, "INVALID_ROW", &["expected a profile, an order or an interaction".into()]),
+            Err(_) => journal.refuse(
+                line,
+                "INVALID_ROW",
+                &["expected a profile, a customer, an order or an interaction".into()],
+            ),
         }
     }
     println!("read {} profiles, {} orders, {} interactions", profiles.len(), orders.len(), interactions.len());
     if !profiles.is_empty() {
-        customers::create(client, profiles, journal).await?;
+        customers::import(client, profiles, dry_run, journal).await?;
+    }
+    if dry_run {
+        // Their accounts need the customers, so there is nothing more to tell.
+        return Ok(());
     }
     if !orders.is_empty() {
         streams::orders(client, orders, journal).await?;
@@ -51,30 +58,25 @@ pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> 
 
 #[expect(clippy::large_enum_variant, reason = "each lives for a moment")]
 enum Row {
-    Profile(CreateProfileRequest),
+    Customer(NewCustomer),
     Order(Order),
     Interaction(RecordInteractionRequest),
 }
 
-fn parse(row: &str, place: u32) -> anyhow::Result<Row> {
+fn parse(row: &str, place: u32, line: usize) -> anyhow::Result<Row> {
     let Value::Object(object) = serde_json::from_str(row)? else { anyhow::bail!("no object") };
     let mut fields = object.into_iter();
     let (Some((kind, value)), None) = (fields.next(), fields.next()) else { anyhow::bail!("not one field") };
     // The same row is the same request, whenever it is imported and wherever it stands; of equal rows
     // in one file each is its own.
-    let request_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{place} {row}").as_bytes()).to_string();
+    let request_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{place} {row}").as_bytes());
     Ok(match kind.as_str() {
-        "profile" => {
-            let profile: Profile = from_json("clientele.profile.v1.Profile", value)?;
-            Row::Profile(CreateProfileRequest {
-                request_id,
-                profile: Some(profile),
-                provenance: Some(imported("import")),
-            })
-        }
+        "profile" => Row::Customer(customers::parse(json!({ "profile": value }), request_id, line)?),
+        "customer" => Row::Customer(customers::parse(value, request_id, line)?),
         "order" => Row::Order(from_json("clientele.order_history.v1.Order", value)?),
         "interaction" => {
             let interaction: Interaction = from_json("clientele.interaction.v1.Interaction", value)?;
+            let request_id = request_id.to_string();
             Row::Interaction(RecordInteractionRequest { request_id, interaction: Some(interaction) })
         }
         _ => anyhow::bail!("unknown kind"),

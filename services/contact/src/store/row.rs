@@ -7,7 +7,7 @@ use store::{Result, Tx, sql, timestamp};
 use uuid::Uuid;
 use vault::{Keys, Place, Unreadable, Vault};
 
-use crate::{normalize::Normal, reason};
+use crate::{normalize::Normal, postal, reason};
 
 const MAX_CONTACT_POINTS: i64 = 100;
 
@@ -58,6 +58,7 @@ impl Row {
             }),
             verified_time: self.verified_at.map(timestamp),
             shared: self.is_shared,
+            postal_address: sealed.postal_address.clone().map(postal::told),
             ..sealed
         })
     }
@@ -164,7 +165,7 @@ fn seal(keys: &Keys, customer: Uuid, id: Uuid, point: &ContactPoint) -> Result<V
     let personal = ContactPoint {
         email: point.email.clone(),
         phone: point.phone.clone(),
-        postal_address: point.postal_address.clone(),
+        postal_address: point.postal_address.clone().map(postal::stored),
         social_handle: point.social_handle.clone(),
         label: point.label.clone(),
         ..Default::default()

@@ -54,6 +54,9 @@ impl Store {
             .write(call, key, move |tx| {
                 let definition = definition.clone();
                 Box::pin(async move {
+                    // One at a time, so that they can be counted.
+                    let query = sqlx::query!("lock table profile.attribute_definitions in share row exclusive mode");
+                    sql("lock profile.attribute_definitions", query.execute(tx.sql())).await?;
                     let query = sqlx::query_as!(
                         Row,
                         r#"

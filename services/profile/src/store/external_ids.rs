@@ -61,6 +61,9 @@ impl Store {
 
     /// The customer behind each external id.
     pub async fn external_id_resolve(&self, external_ids: &[ExternalId]) -> Result<Vec<Option<Uuid>>> {
+        if external_ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let systems: Vec<String> = external_ids.iter().map(|e| e.system.clone()).collect();
         let hashes: Vec<Vec<u8>> = external_ids.iter().map(|e| hash(self.db.vault(), e)).collect();
         let rows = sql(

@@ -11,6 +11,7 @@ use vault::{Keys, Place, Vault};
 use super::{Row, Store};
 use crate::{
     evidence::{self, Said, Weights},
+    fact,
     present::{self, present},
     reason,
 };
@@ -135,7 +136,7 @@ pub async fn observation_insert(
     let fields: Vec<String> = said.fields.iter().map(|field| (*field).to_owned()).collect();
     let content = [
         customer.as_bytes().to_vec(),
-        said.profile.encode_length_delimited_to_vec(),
+        fact::timeless(said.profile.clone()).encode_length_delimited_to_vec(),
         mask(said.fields.iter().copied()).encode_length_delimited_to_vec(),
         said.provenance.encode_length_delimited_to_vec(),
     ];
