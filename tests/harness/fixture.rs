@@ -217,11 +217,10 @@ impl Fixture {
         let write = |example: Value, pointer, value: Value| Some((example, other(pointer, value)));
         let read = |example: Value| Some((example, None));
         match method {
-            "GetCustomer" | "GetProfile" | "ListContactPoints" | "ListOrders" | "GetOrderSummary"
-            | "ListObservations" | "AssessProfile" | "ListIdentityChecks" | "GetAccount" | "ListDevices"
-            | "GetHousehold" | "ListRelations" | "ListInteractions" | "ListCases" | "ListConsentRecords" => {
-                read(json!({"customer_id": customer_id}))
-            }
+            "GetCustomer" | "GetServiceBrief" | "GetProfile" | "ListContactPoints" | "ListOrders"
+            | "GetOrderSummary" | "ListObservations" | "AssessProfile" | "ListIdentityChecks" | "GetAccount"
+            | "ListDevices" | "GetHousehold" | "ListRelations" | "ListInteractions" | "ListCases"
+            | "ListConsentRecords" => read(json!({"customer_id": customer_id})),
             "BatchGetCustomers" | "BatchGetProfiles" => read(json!({"customer_ids": [customer_id]})),
             "LookupCustomer" => read(json!({"identifier": {"customer_id": customer_id}})),
             "BatchLookupCustomers" => read(json!({"identifiers": [{"email": format!("{tag}@example.org")}]})),

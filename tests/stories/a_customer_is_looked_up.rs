@@ -136,3 +136,24 @@ async fn an_identifier_of_several_customers_names_none() {
     let failure = client.customer().lookup_customer(LookupCustomerRequest { identifier, ..Default::default() }).await;
     assert_eq!(reason(&failure.err().unwrap()), "IDENTIFIER_SHARED");
 }
+
+#[tokio::test]
+async fn an_agent_knows_in_ten_seconds() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let read = async |client: &client::Client, customer_id: &str| {
+        let request = GetServiceBriefRequest { customer_id: customer_id.to_owned(), consistency: None };
+        client.customer().get_service_brief(request).await.map(|reply| reply.into_inner().brief.unwrap())
+    };
+    let brief = read(&client, &fixture.customer_id).await.unwrap();
+    assert_eq!((brief.display_name.as_str(), brief.address_as.as_str()), ("Ada Lovelace", "Ada"));
+    assert_eq!((brief.open_cases[0].subject.as_str(), brief.open_case_total_size), ("Parcel is late", 1));
+    assert_eq!(brief.latest_order.unwrap().order_id, fixture.order_id);
+    assert_eq!(brief.memberships[0].balance.as_ref().unwrap().points, 100);
+    assert!(brief.latest_interaction.unwrap().transcript.is_empty());
+    assert_eq!(brief.cautions, [i32::from(Caution::OpenComplaint)]);
+    assert!(brief.unavailable.is_empty());
+    let nobody = read(&client, "00000000-0000-4000-8000-000000000000").await.err().unwrap();
+    assert_eq!(reason(&nobody), "CUSTOMER_NOT_FOUND");
+}

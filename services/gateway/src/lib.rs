@@ -1,6 +1,7 @@
 //! The gateway is the one endpoint: it authenticates callers, composes what all services know about
 //! a customer into one answer, and passes every other public RPC through. What it keeps it can lose.
 
+mod brief;
 mod channel;
 mod forward;
 mod lookup;

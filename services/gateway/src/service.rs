@@ -32,7 +32,7 @@ use tower::service_fn;
 use uuid::Uuid;
 
 use crate::{
-    channel, lookup,
+    brief, channel, lookup,
     peers::Peers,
     reason, request,
     sections::{Demands, Sections},
@@ -83,6 +83,7 @@ impl Service {
             "LookupCustomer" => Box::pin(self.unary(Self::lookup_customer, request)).await,
             "BatchLookupCustomers" => Box::pin(self.unary(Self::batch_lookup_customers, request)).await,
             "ChooseChannel" => Box::pin(self.unary(Self::choose_channel, request)).await,
+            "GetServiceBrief" => Box::pin(self.unary(Self::get_service_brief, request)).await,
             "WatchCustomers" => {
                 let call = service_fn(move |request| self.clone().watch_customers(request));
                 Box::pin(Grpc::new(Codec::default()).server_streaming(call, request)).await
@@ -174,6 +175,16 @@ impl Service {
         let until = channel::quiet_until(&contact, &zone, now).filter(|_| waits);
         reply.quiet_until_time = until.map(|until| Timestamp { seconds: until.timestamp(), nanos: 0 });
         Ok(Response::new(reply))
+    }
+
+    async fn get_service_brief(self, request: Request<GetServiceBriefRequest>) -> Reply<GetServiceBriefResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        let demands = Demands::new(message.consistency.as_ref())?;
+        let customer = uuid(&message.customer_id)?;
+        let wanted = request::sections(None);
+        let view = view::read(&self.sections, &call, &[customer], &wanted, &demands).await.remove(0)?;
+        let customer = Customer::decode(view).map_err(|_| Failure::from(reason::INTERNAL_ERROR))?;
+        Ok(Response::new(GetServiceBriefResponse { brief: Some(brief::brief(customer, Utc::now())) }))
     }
 
     /// Whether consent allows to address the customer by a channel.
