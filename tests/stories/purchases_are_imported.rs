@@ -259,11 +259,16 @@ async fn a_table_goes_in_by_its_mapping_and_again_changes_nothing() {
     let (_, text) = import(false).await;
     assert!(text.contains("customers: 2 created"), "{text}");
     assert_eq!(refused()[0].0, 4, "{text}");
-    std::fs::write(&mapping, r#"{"profile": {"external_ids": [{"system": "x", "id": "{id}"}]}}"#).unwrap();
-    std::fs::write(&file, "id\n1\n2\n1\n").unwrap();
+    std::fs::write(
+        &mapping,
+        r#"{"profile": {"language": "{tongue}", "external_ids": [{"system": "x", "id": "{id}"}]}}"#,
+    )
+    .unwrap();
+    std::fs::write(&file, "id,tongue\n1,en\n2,!\n1,de\n2,fr\n").unwrap();
     for dry_run in [true, false, false] {
         import(dry_run).await;
-        assert_eq!(refused(), [(4, "EXTERNAL_ID_TAKEN".to_owned(), vec!["profile.external_ids[0]".to_owned()])]);
+        let named: Vec<_> = refused().into_iter().map(|(line, reason, _)| (line, reason)).collect();
+        assert_eq!(named, [(3, "INVALID_FIELDS".to_owned()), (4, "EXTERNAL_ID_TAKEN".to_owned())]);
     }
     // In the other spelling of the JSON mapping too, and nothing else is taken for nothing.
     let row = |points: &str| {

@@ -118,15 +118,17 @@ fn check(customers: Vec<NewCustomer>, journal: &mut Journal) -> anyhow::Result<(
     let mut lines: HashMap<(String, String), usize> = HashMap::new();
     for mut customer in customers {
         let mut outcome = Outcome { line: customer.line, ..Default::default() };
-        let twice = first_id(&customer).and_then(|id| match lines.entry((id.system, id.id)) {
+        let checked = profile::check(&customer.request);
+        // A row that is refused takes no id from a later one.
+        let id = first_id(&customer).filter(|_| checked.is_ok());
+        let twice = id.and_then(|id| match lines.entry((id.system, id.id)) {
             Entry::Occupied(line) => Some(*line.get()),
             Entry::Vacant(line) => {
                 line.insert(customer.line);
                 None
             }
         });
-        let checked = profile::check(&customer.request);
-        if let Some(line) = twice.filter(|_| checked.is_ok()) {
+        if let Some(line) = twice {
             let field = format!("profile.external_ids[0]: is the one of line {line}");
             outcome.refused.insert("EXTERNAL_ID_TAKEN".into(), vec![field]);
         }
