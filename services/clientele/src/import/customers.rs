@@ -71,18 +71,10 @@ impl Outcome {
         else {
             return Err(crate::show::failed(status));
         };
-        self.note_as(reason, field, &status);
-        Ok(())
-    }
-
-    fn note(&mut self, field: &str, status: &Status) {
-        self.note_as(error::reason_of(status).unwrap_or_default(), field, status);
-    }
-
-    fn note_as(&mut self, reason: String, field: &str, status: &Status) {
         let violations = status.get_details_bad_request().into_iter().flat_map(|bad| bad.field_violations);
         let fields = violations.map(|v| format!("{field}{}: {}", v.field, v.description));
         self.refused.entry(reason).or_default().extend(fields);
+        Ok(())
     }
 }
 
@@ -137,15 +129,17 @@ fn check(customers: Vec<NewCustomer>, journal: &mut Journal) -> anyhow::Result<(
         }
         let is_refused = !outcome.refused.is_empty();
         tally.refused += u64::from(is_refused);
-        customer.contact_points.retain(|(i, point)| {
-            let request = add(&customer.request, "00000000-0000-0000-0000-000000000000", point);
-            let Err(failure) = contact::check(&request).map_err(Status::from) else { return true };
-            points.refused += u64::from(!is_refused);
-            if !is_refused {
-                outcome.note(&format!("contact_points[{i}] "), &failure);
+        // Those of a customer who is refused are not sent either.
+        let given = std::mem::take(&mut customer.contact_points).into_iter().filter(|_| !is_refused);
+        for (i, point) in given {
+            match contact::check(&add(&customer.request, &Uuid::nil().to_string(), &point)) {
+                Ok(()) => customer.contact_points.push((i, point)),
+                Err(failure) => {
+                    outcome.refuse(&format!("contact_points[{i}] "), failure.into())?;
+                    points.refused += 1;
+                }
             }
-            false
-        });
+        }
         for (reason, fields) in &outcome.refused {
             journal.refuse(outcome.line, reason, fields);
         }
