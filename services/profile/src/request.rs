@@ -9,7 +9,7 @@ use prost_types::FieldMask;
 use proto::{profile::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::PartialDate};
 use store::{check_past, check_time, time};
 
-use crate::{evidence, fact, name, store::identity};
+use crate::{evidence, fact, identity, name};
 
 pub fn create(request: &CreateProfileRequest, violations: &mut Violations) {
     let Some(profile) = &request.profile else { return };

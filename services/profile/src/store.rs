@@ -5,7 +5,7 @@ mod attributes;
 mod devices;
 mod external_ids;
 mod households;
-pub mod identity;
+mod identity;
 mod observations;
 mod relations;
 mod row;
@@ -24,7 +24,7 @@ use proto::{
 };
 use serde_json::{Value, json};
 use sqlx::types::Json;
-use store::{Change, Db, Load, Page, Result, Tx, Written, page_size, sql, uuid};
+use store::{Change, Db, Fault, Load, Page, Result, Tx, Written, page_size, sql, uuid};
 use uuid::Uuid;
 
 use self::{
@@ -172,9 +172,9 @@ impl Store {
         };
         let cut = ids.iter().zip(&said).filter(|(_, said)| is_cut(said));
         let cut: Vec<Uuid> = cut.map(|(id, _)| *id).collect();
-        let mut read = if cut.is_empty() { HashMap::new() } else { self.profile_read_each(&cut).await? };
-        let profile = |(id, said): (&Uuid, Result<Option<ProfileSection>>)| match read.remove(id) {
-            Some(profile) => profile.map(Some),
+        let read = if cut.is_empty() { HashMap::new() } else { self.profile_read_each(&cut).await? };
+        let profile = |(id, said): (&Uuid, Result<Option<ProfileSection>>)| match read.get(id) {
+            Some(profile) => Ok(Some(profile.clone()?)),
             None => said.map(|section| section?.profile),
         };
         Ok(ids.iter().zip(said).map(profile).collect())
@@ -182,12 +182,12 @@ impl Store {
 
     /// Profiles as they are told now. One that cannot be opened is no other's trouble, and who was erased is asked
     /// behind the reading.
-    async fn profile_read_each(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Result<Profile>>> {
-        let rows = self.section_rows(ids).await?;
-        let mut read: HashMap<Uuid, Result<Profile>> = rows
-            .into_iter()
-            .map(|row| (row.customer_id, row.profile.map(|profile| present(profile, Utc::now()))))
-            .collect();
+    async fn profile_read_each(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Result<Profile, Failure>>> {
+        let told = |row: SectionRow| {
+            let profile = row.profile.map(|profile| present(profile, Utc::now()));
+            (row.customer_id, profile.map_err(Fault::into_failure))
+        };
+        let mut read: HashMap<_, _> = self.section_rows(ids).await?.into_iter().map(told).collect();
         for erased in self.db.erased(ids).await? {
             read.insert(erased, Err(CUSTOMER_ERASED.into()));
         }

@@ -1,6 +1,6 @@
-//! Whether somebody is who they say: the comparison, the throttle and the log.
+//! Whether somebody is who they say: the throttle and the log.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use access::Call;
 use chrono::{DateTime, Utc};
@@ -11,7 +11,10 @@ use store::{Page, Result, Tx, Written, page_size, sql, timestamp, uuid};
 use uuid::Uuid;
 
 use super::{Store, changed, profile_open};
-use crate::{name, reason};
+use crate::{
+    identity::{kind, level},
+    reason,
+};
 
 /// So many failures within a quarter of an hour, whoever asks.
 const MAX_FAILURES: i64 = 5;
@@ -122,40 +125,4 @@ async fn failures(tx: &mut Tx, customer: Uuid) -> Result<i64> {
     }
     let wait = u64::try_from(failed.wait.unwrap_or_default()).unwrap_or_default() + 1;
     Err(Failure::from(reason::TOO_MANY_IDENTITY_CHECKS).retry_after(Duration::from_secs(wait)).into())
-}
-
-fn level(profile: &Profile, answers: &[IdentityAnswer]) -> MatchLevel {
-    match answers.len() {
-        _ if !answers.iter().all(|answer| is_right(profile, answer)) => MatchLevel::None,
-        1 => MatchLevel::Low,
-        2 => MatchLevel::Medium,
-        _ => MatchLevel::High,
-    }
-}
-
-fn is_right(profile: &Profile, answer: &IdentityAnswer) -> bool {
-    let known = profile.name.clone().unwrap_or_default();
-    let same = |known: &str, said: &str| {
-        let known: BTreeSet<String> = name::tokens([known]);
-        !known.is_empty() && known == name::tokens([said])
-    };
-    match kind(answer) {
-        "given_name" => same(&known.given_name, &answer.given_name),
-        "family_name" => same(&known.family_name, &answer.family_name),
-        "birth_date" => profile.birth_date.is_some_and(|date| date.year > 0 && Some(date) == answer.birth_date),
-        _ => answer.external_id.as_ref().is_some_and(|id| profile.external_ids.contains(id)),
-    }
-}
-
-/// What an answer is about.
-pub fn kind(answer: &IdentityAnswer) -> &'static str {
-    if !answer.given_name.is_empty() {
-        "given_name"
-    } else if !answer.family_name.is_empty() {
-        "family_name"
-    } else if answer.birth_date.is_some() {
-        "birth_date"
-    } else {
-        "external_id"
-    }
 }
