@@ -75,7 +75,7 @@ impl Said {
         provenance.observed_time = Some(store::timestamp(observed_at));
         let mut said = Profile::default();
         fields.iter().for_each(|field| copy(field, profile, &mut said));
-        fact::sign(&mut said, &provenance);
+        fact::sign(&mut said, Some(&provenance));
         Self { fields, profile: said, provenance, observed_at }
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let said = Said::new(BTreeSet::from(FIELDS), &full(), None, Utc::now());
         let (profile, weights) = fold(&[Said::new(BTreeSet::from(FIELDS), &full(), None, said.observed_at)]);
         let mut signed = full();
-        fact::sign(&mut signed, &said.provenance);
+        fact::sign(&mut signed, Some(&said.provenance));
         assert!(profile == signed && weights.len() == FIELDS.len());
     }
 

@@ -92,12 +92,12 @@ pub fn put(from: &Profile, to: &mut Profile) {
     replace(&from.social_standings, &mut to.social_standings);
 }
 
-/// Writes into each fact who says so.
-pub fn sign(profile: &mut Profile, by: &Provenance) {
-    profile.preferences.iter_mut().for_each(|fact| *fact.provenance() = Some(by.clone()));
-    profile.traits.iter_mut().for_each(|fact| *fact.provenance() = Some(by.clone()));
-    profile.attributes.iter_mut().for_each(|fact| *fact.provenance() = Some(by.clone()));
-    profile.social_standings.iter_mut().for_each(|fact| *fact.provenance() = Some(by.clone()));
+/// Writes into each fact who says so, or nobody.
+pub fn sign(profile: &mut Profile, by: Option<&Provenance>) {
+    profile.preferences.iter_mut().for_each(|fact| *fact.provenance() = by.cloned());
+    profile.traits.iter_mut().for_each(|fact| *fact.provenance() = by.cloned());
+    profile.attributes.iter_mut().for_each(|fact| *fact.provenance() = by.cloned());
+    profile.social_standings.iter_mut().for_each(|fact| *fact.provenance() = by.cloned());
 }
 
 /// The profile without what time alone decides: until when its facts are told.
@@ -108,10 +108,7 @@ pub fn timeless(mut profile: Profile) -> Profile {
 
 /// The profile with what its facts say, and not who says so.
 pub fn unsigned(mut profile: Profile) -> Profile {
-    profile.preferences.iter_mut().for_each(|fact| *fact.provenance() = None);
-    profile.traits.iter_mut().for_each(|fact| *fact.provenance() = None);
-    profile.attributes.iter_mut().for_each(|fact| *fact.provenance() = None);
-    profile.social_standings.iter_mut().for_each(|fact| *fact.provenance() = None);
+    sign(&mut profile, None);
     timeless(profile)
 }
 

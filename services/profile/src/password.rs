@@ -47,9 +47,14 @@ impl Peppered {
 }
 
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T> {
-    let _permit = WORKERS.clone().acquire_owned().await.map_err(|_| Fault::from(INTERNAL_ERROR))?;
-    let done = spawn_blocking(move || (work(), _permit)).await.map_err(|_| Fault::from(INTERNAL_ERROR))?;
-    done.0.map_err(|error| {
+    let permit = WORKERS.clone().acquire_owned().await.map_err(|_| Fault::from(INTERNAL_ERROR))?;
+    // The work goes on when its caller has gone, and so does its permit.
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
+    let done = spawn_blocking(work).await.map_err(|_| Fault::from(INTERNAL_ERROR))?;
+    done.map_err(|error| {
         tracing::error!(%error, "a password could not be worked on");
         INTERNAL_ERROR.into()
     })

@@ -1,7 +1,6 @@
 //! Who lives together.
 
 use access::Call;
-use chrono::{DateTime, Utc};
 use proto::profile::v1::*;
 use serde_json::json;
 use store::{Result, Tx, Written, sql, timestamp, uuid};
@@ -127,10 +126,10 @@ async fn members(household: Uuid, executor: impl sqlx::PgExecutor<'_>) -> Result
         household
     );
     let rows = sql("select profile.household_members", query.fetch_all(executor)).await?;
-    let member = |(customer_id, role, joined_at): (Uuid, i32, DateTime<Utc>)| HouseholdMember {
-        customer_id: customer_id.to_string(),
-        role,
-        join_time: Some(timestamp(joined_at)),
-    };
-    Ok(rows.into_iter().map(|row| member((row.customer_id, row.role, row.joined_at))).collect())
+    let members = rows.into_iter().map(|row| HouseholdMember {
+        customer_id: row.customer_id.to_string(),
+        role: row.role,
+        join_time: Some(timestamp(row.joined_at)),
+    });
+    Ok(members.collect())
 }
