@@ -53,14 +53,26 @@ async fn fill_profile(client: &client::Client, customer_id: &str) {
         preferred_name: long.clone(),
         ..Default::default()
     };
+    let preferences = (0..50).map(|i| Preference {
+        dimension: "d".repeat(40),
+        value: format!("{i:0100}"),
+        polarity: Polarity::Like.into(),
+        ..Default::default()
+    });
     let occupation = Some(Occupation { title: long.clone(), ..Default::default() });
     let education = Some(Education { title: long.clone(), ..Default::default() });
     let request = UpdateProfileRequest {
         request_id: request_id(),
         customer_id: customer_id.to_owned(),
-        profile: Some(Profile { name: Some(name), occupation, education, ..Default::default() }),
+        profile: Some(Profile {
+            name: Some(name),
+            occupation,
+            education,
+            preferences: preferences.collect(),
+            ..Default::default()
+        }),
         update_mask: Some(prost_types::FieldMask {
-            paths: vec!["name".into(), "occupation".into(), "education".into()],
+            paths: ["name", "occupation", "education", "preferences"].map(str::to_owned).into(),
         }),
         ..Default::default()
     };

@@ -1,14 +1,11 @@
 use std::collections::HashMap;
 
 use chrono::Utc;
-use proto::{
-    contact::v1::{ContactPoint, ContactSection},
-    section::v1::Section,
-};
+use proto::{contact::v1::ContactSection, section::v1::Section};
 use store::{Body, Result, in_order};
 use uuid::Uuid;
 
-use crate::{postal, store::Store};
+use crate::store::Store;
 
 /// The sections of up to 256 customers, by one query.
 pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
@@ -20,7 +17,7 @@ pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
             (Ok(contact_point), Ok(section)) => {
                 section.total_size = row.total as i32;
                 section.preferences = row.preferences;
-                section.contact_points.extend(contact_point.map(without_envelope));
+                section.contact_points.extend(contact_point);
             }
             (Err(fault), section) => *section = Err(fault),
             (Ok(_), Err(_)) => (),
@@ -28,10 +25,4 @@ pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
     }
     let bodies = sections.into_iter().map(|(id, (version, section))| (id, Body::lasting(version, section)));
     Ok(in_order(&ids, Utc::now(), &bodies.collect()))
-}
-
-/// A section has no room to say an address twice.
-fn without_envelope(contact_point: ContactPoint) -> ContactPoint {
-    let postal_address = contact_point.postal_address.map(postal::stored);
-    ContactPoint { postal_address, ..contact_point }
 }

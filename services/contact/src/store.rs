@@ -134,7 +134,7 @@ impl Store {
         let row = Row::select(uuid(&request.contact_point_id)?, self.db.pool()).await?;
         let row = row.ok_or(reason::CONTACT_POINT_NOT_FOUND)?;
         self.db.refuse_erased(&[row.customer_id]).await?;
-        row.open(&self.db.unlock([row.sealed.as_slice()]).await?)
+        row.tell(&self.db.unlock([row.sealed.as_slice()]).await?)
     }
 
     pub async fn contact_point_list(&self, request: &ListContactPointsRequest) -> Result<Page<ContactPoint>> {
@@ -160,7 +160,7 @@ impl Store {
         let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
         let page = self.db.page(&listing, rows, size, |row| row.contact_point_id);
         let keys = self.db.unlock(page.items.iter().map(|row| row.sealed.as_slice())).await?;
-        let items = page.items.into_iter().map(|row| row.open(&keys)).collect::<Result<_>>()?;
+        let items = page.items.into_iter().map(|row| row.tell(&keys)).collect::<Result<_>>()?;
         Ok(Page { items, next_page_token: page.next_page_token })
     }
 
@@ -310,7 +310,7 @@ async fn select(tx: &mut Tx, id: Uuid) -> Result<ContactPoint> {
 
 async fn open(tx: &mut Tx, row: &Row) -> Result<ContactPoint> {
     tx.unlock([row.sealed.as_slice()]).await?;
-    row.open(tx.keys())
+    row.tell(tx.keys())
 }
 
 async fn changed(

@@ -42,6 +42,14 @@ impl Row {
         sql("select contact.contact_points", query.fetch_optional(executor)).await
     }
 
+    /// The contact point as it is told: an address with the lines of its envelope.
+    pub fn tell(&self, keys: &Keys) -> Result<ContactPoint> {
+        let point = self.open(keys)?;
+        let postal_address = point.postal_address.map(postal::told);
+        Ok(ContactPoint { postal_address, ..point })
+    }
+
+    /// The contact point as it is stored, and as a section has room for it.
     pub fn open(&self, keys: &Keys) -> Result<ContactPoint> {
         // What is sealed is a contact point with its value and label alone.
         let sealed = ContactPoint::decode(keys.open(place(self.contact_point_id), &self.sealed)?.as_slice())?;
@@ -58,7 +66,6 @@ impl Row {
             }),
             verified_time: self.verified_at.map(timestamp),
             shared: self.is_shared,
-            postal_address: sealed.postal_address.clone().map(postal::told),
             ..sealed
         })
     }
