@@ -1,6 +1,7 @@
 //! What the stories share: a whole installation on a database of its own, and calls by name.
 
 mod call;
+mod example;
 mod fixture;
 mod postgres;
 mod redis;
