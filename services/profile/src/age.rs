@@ -47,10 +47,12 @@ fn birthday(birth: &PartialDate, year: i32) -> Option<NaiveDate> {
     NaiveDate::from_ymd_opt(year, month, day).or_else(|| NaiveDate::from_ymd_opt(year, month + 1, 1))
 }
 
-/// When a day begins: where clocks go forward at midnight, an hour later.
+/// When a day begins: where clocks go forward at midnight, an hour later; where they go forward by the whole day, as in
+/// Samoa in 2011, with the next.
 fn midnight(day: NaiveDate, zone: &str) -> DateTime<Utc> {
     let zone = parsed(zone);
-    let hours = (0..24).filter_map(|hour| day.and_hms_opt(hour, 0, 0));
+    let days = [Some(day), day.succ_opt()].into_iter().flatten();
+    let hours = days.flat_map(|day| (0..24).filter_map(move |hour| day.and_hms_opt(hour, 0, 0)));
     let begun = hours.filter_map(|hour| zone.from_local_datetime(&hour).earliest()).next();
     begun.map_or_else(|| day.and_time(chrono::NaiveTime::MIN).and_utc(), |begun| begun.to_utc())
 }
@@ -108,6 +110,9 @@ mod tests {
         // Clocks went from midnight to one o'clock.
         let cairo = next_change(&date(1990, 4, 28), "Africa/Cairo", at("2023-01-01T00:00:00Z"));
         assert_eq!(cairo, Some(at("2023-04-27T22:00:00Z")));
+        // There was no 30 December.
+        let apia = next_change(&date(1970, 12, 30), "Pacific/Apia", at("2011-12-01T00:00:00Z"));
+        assert_eq!(apia, Some(at("2011-12-30T10:00:00Z")));
     }
 
     proptest! {
