@@ -70,6 +70,8 @@ pub async fn plan_on(admin_url: &str) -> (Plan, TempDir) {
 
 /// Drops the databases of tests whose process has ended, so that a run needs the disk of a few and not of all.
 async fn drop_what_is_left(admin: &mut PgConnection) {
+    // Room is not worth waiting for.
+    admin.execute("set statement_timeout = '10s'").await.unwrap();
     let names = sqlx::query_scalar::<_, String>("select datname from pg_database where datname like 't\\_%'");
     for name in names.fetch_all(&mut *admin).await.unwrap() {
         let process = name.split('_').nth(1).unwrap();
@@ -78,6 +80,7 @@ async fn drop_what_is_left(admin: &mut PgConnection) {
             let _ = admin.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await;
         }
     }
+    admin.execute("reset statement_timeout").await.unwrap();
 }
 
 impl Installation {
