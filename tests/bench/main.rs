@@ -5,9 +5,12 @@
 //! peer, the next path, …, and a path's share is taken of the peer before it. Several numbers show how cost
 //! grows; they ascend, since the customers of one are there for the next. `ROW=cold` in the environment runs
 //! that path alone, for a profiler.
+//!
+//! `bench customers NUMBER [SECONDS]` imports so many customers and looks some of them up.
 
 #![expect(clippy::print_stdout, reason = "a table for people is what this is for")]
 
+mod customers;
 mod database;
 mod fresh;
 mod load;
@@ -45,6 +48,15 @@ const ACCRUE: &str = "/clientele.loyalty.v1.LoyaltyService/AccruePoints";
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if peers::serve(&arguments).await {
+        return;
+    }
+    if let [what, count, rest @ ..] = arguments.as_slice()
+        && what == "customers"
+    {
+        let seconds = rest.first().map_or(10, |text| text.parse().unwrap());
+        let processes = Processes::start(&[("RUST_LOG", "warn".to_owned())]).await;
+        customers::customers(&processes, count.parse().unwrap(), Duration::from_secs(seconds)).await;
+        processes.stop();
         return;
     }
     let mut numbers = arguments.iter().map(|text| text.parse::<u64>().unwrap());

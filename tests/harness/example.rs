@@ -40,6 +40,10 @@ impl Fixture {
             "WatchCustomers" => read(json!({"initial_state": true, "customer_ids": [customer_id]})),
             "ListProfiles" | "ListAttributeDefinitions" | "ListProgrammes" | "ListPurposes" => read(json!({})),
             "SearchProfiles" => read(json!({"query": "Lovelace"})),
+            "SearchCustomers" => read(json!({"query": "Lovelace", "filter": "create_time >= 2026-01-01"})),
+            "CountOutboundInteractions" => read(json!({
+                "customer_id": customer_id, "purpose_id": purpose_id, "limit": 3,
+                "after_time": "2023-01-01T00:00:00Z", "until_time": "2026-02-01T00:00:00Z"})),
             "ResolveExternalIds" => read(json!({"external_ids": [{"system": "crm", "id": tag}]})),
             "GetContactPoint" => read(json!({"contact_point_id": contact_point_id})),
             "LookupContactPoints" => read(json!({"values": [{"email": {"address": format!("{tag}@example.org")}}]})),
@@ -54,6 +58,12 @@ impl Fixture {
             "RecordOrders" => read(json!({"sequence": 7, "order": order})),
             "BatchRecordInteractions" => read(json!({"requests": [interaction]})),
             "RecordInteractions" => read(json!({"sequence": 7, "request": interaction})),
+            "BatchCreateProfiles" => {
+                read(json!({"requests": [{"request_id": request_id, "profile": {"language": "en"}}]}))
+            }
+            "BatchAddContactPoints" => read(json!({"requests": [{
+                "request_id": request_id, "customer_id": customer_id,
+                "contact_point": {"phone": {"number": "+49 30 123456"}}}]})),
             "CreateProfile" => write(
                 json!({"request_id": request_id, "profile": {"language": "en"}}),
                 "/profile/language",

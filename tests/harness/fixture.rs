@@ -122,6 +122,8 @@ impl Fixture {
         let interaction = Interaction {
             customer_id: customer_id.clone(),
             occurred_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            direction: Direction::Outbound.into(),
+            purpose_id: format!("m{tag}"),
             transcript: "Where is my parcel?".into(),
             ..Default::default()
         };

@@ -276,6 +276,13 @@ impl Processes {
         Client::new(&self.url, &self.token, "service").unwrap()
     }
 
+    /// Where a service listens.
+    pub fn service_url(&self, service: &str) -> String {
+        let variable = format!("CLIENTELE_{}_URL", service.replace('-', "_").to_uppercase());
+        let gateway = self.environment("gateway");
+        gateway.into_iter().find(|(name, _)| *name == variable).expect("the gateway knows every service").1
+    }
+
     /// One more gateway before the same services, with another environment. Answers its URL and process.
     pub async fn gateway(&self, environment: &[(&str, &str)]) -> (String, u32) {
         let (url, process) = self.one_more("gateway", environment);

@@ -1,8 +1,13 @@
 use client::{Client, request_id};
 use prost_types::Timestamp;
-use proto::{consent::v1::WithdrawConsentRequest, contact::v1::*, customer::v1::*};
+use proto::{
+    consent::v1::WithdrawConsentRequest,
+    contact::v1::*,
+    customer::v1::*,
+    interaction::v1::{Direction, Interaction, RecordInteractionRequest},
+};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
-use tests::{Fixture, Installation, reason};
+use tests::{Fixture, Installation, reason, violations};
 
 async fn read(client: &Client, contact_point_id: &str) -> ContactPoint {
     let request = GetContactPointRequest { contact_point_id: contact_point_id.to_owned(), ..Default::default() };
@@ -210,6 +215,7 @@ async fn a_channel_is_chosen_that_leads_somewhere_and_is_allowed() {
         channels: vec![Channel::Sms.into(), Channel::Email.into()],
         quiet_from_minute: Some(0),
         quiet_until_minute: Some(1439),
+        frequency_caps: vec![FrequencyCap { purpose_id: "other".into(), max_count: 1, days: 1 }],
     };
     let request = SetContactPreferencesRequest {
         request_id: request_id(),
@@ -254,6 +260,59 @@ async fn a_channel_is_chosen_that_leads_somewhere_and_is_allowed() {
     let request =
         ChooseChannelRequest { customer_id: uuid::Uuid::new_v4().to_string(), purpose_id, ..Default::default() };
     assert_eq!(reason(&client.customer().choose_channel(request).await.err().unwrap()), "CUSTOMER_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_customer_is_addressed_as_often_as_wished() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let purpose_id = format!("m{}", fixture.tag);
+    let time = |seconds| Some(Timestamp { seconds, nanos: 500_000 });
+    const DAY: i64 = 86_400;
+    // After the fixture's customer allowed everything.
+    let begin = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64 + 60;
+    let choose = async |seconds| {
+        let (customer_id, purpose_id) = (fixture.customer_id.clone(), purpose_id.clone());
+        let request = ChooseChannelRequest { customer_id, purpose_id, at_time: time(seconds) };
+        client.customer().choose_channel(request).await.unwrap().into_inner()
+    };
+    let cap = |purpose_id: &str| FrequencyCap { purpose_id: purpose_id.to_owned(), max_count: 2, days: 7 };
+    let set = |frequency_caps| SetContactPreferencesRequest {
+        request_id: request_id(),
+        customer_id: fixture.customer_id.clone(),
+        preferences: Some(ContactPreferences { frequency_caps, ..Default::default() }),
+    };
+    let refused = client.contact().set_contact_preferences(set(vec![cap(&purpose_id), cap(&purpose_id)])).await;
+    assert_eq!(violations(&refused.err().unwrap()), ["preferences.frequency_caps[1]"]);
+    client.contact().set_contact_preferences(set(vec![cap("other"), cap(&purpose_id)])).await.unwrap();
+
+    let record = async |seconds, direction: Direction, purpose_id: &str| {
+        let interaction = Some(Interaction {
+            customer_id: fixture.customer_id.clone(),
+            occurred_time: time(seconds),
+            direction: direction.into(),
+            purpose_id: purpose_id.to_owned(),
+            ..Default::default()
+        });
+        let request = RecordInteractionRequest { request_id: request_id(), interaction };
+        client.interaction().record_interaction(request).await.unwrap();
+    };
+    record(begin - 20 * DAY, Direction::Outbound, &purpose_id).await;
+    record(begin - 3 * DAY, Direction::Outbound, &purpose_id).await;
+    record(begin - 2 * DAY, Direction::Inbound, &purpose_id).await;
+    record(begin - 2 * DAY, Direction::Outbound, "other").await;
+    let once = choose(begin).await;
+    assert_eq!((once.channel(), once.capped_until_time), (Channel::Email, None), "once in seven days");
+    record(begin - DAY, Direction::Outbound, &purpose_id).await;
+    let twice = choose(begin).await;
+    assert_eq!(twice.channel(), Channel::Unspecified);
+    let until = twice.capped_until_time.unwrap();
+    assert_eq!(until, time(begin + 4 * DAY).unwrap(), "the first of them is seven days back then");
+    assert_eq!(twice.passed[0].obstacle(), ChannelObstacle::FrequencyCap);
+    assert_eq!(choose(until.seconds).await.channel(), Channel::Email);
+    let before = choose(until.seconds - 1).await;
+    assert_eq!(before.capped_until_time, Some(until));
 }
 
 #[tokio::test]

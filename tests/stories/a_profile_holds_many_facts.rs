@@ -334,3 +334,96 @@ async fn a_profile_says_what_to_ask_next() {
     let nobody = assess("00000000-0000-4000-8000-000000000000").await.err().unwrap();
     assert_eq!(reason(&nobody), "CUSTOMER_NOT_FOUND");
 }
+
+/// A field that is added is missing here first, and then wherever it was forgotten.
+#[tokio::test]
+async fn whatever_a_source_can_say_is_read_back() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let defined = AttributeDefinition {
+        name: "shoe_size".into(),
+        display_name: "Shoe size".into(),
+        r#type: AttributeType::Integer.into(),
+        data_category: Category::Preference.into(),
+        purpose: "To fit.".into(),
+        ..Default::default()
+    };
+    define(&client, defined).await.unwrap();
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
+    let soon = Some(Timestamp { nanos: 0, ..Timestamp::from(soon) });
+    let text = str::to_owned;
+    let said = Profile {
+        name: Some(PersonName {
+            prefix: text("Dr"),
+            given_name: text("Ada"),
+            middle_name: text("King"),
+            family_name: text("Lovelace"),
+            suffix: text("II"),
+            preferred_name: text("Countess"),
+        }),
+        birth_date: Some(PartialDate { year: 1985, month: 12, day: 10 }),
+        gender: Gender::SelfDescribed.into(),
+        gender_description: text("a mathematician"),
+        pronouns: text("she/her"),
+        marital_status: MaritalStatus::Married.into(),
+        children: Some(Children { count: 3, age_bands: vec![1] }),
+        occupation: Some(Occupation { title: text("Programmer"), isco_code: text("2514") }),
+        education: Some(Education { title: text("Tutored"), isced_level: Some(6) }),
+        language: text("en"),
+        time_zone: text("Europe/London"),
+        region: text("GB-LND"),
+        income: Some(Income {
+            lower_minor: 1,
+            upper_minor: Some(2),
+            currency_code: text("GBP"),
+            basis: text("stated"),
+            expire_time: soon,
+        }),
+        credit: Some(Credit {
+            band: CreditBand::A.into(),
+            bureau_reference: text("r"),
+            legal_basis: text("contract"),
+            expire_time: soon,
+        }),
+        preferences: vec![preference("green", Polarity::Like, 70)],
+        traits: vec![Trait {
+            kind: TraitKind::Motivation.into(),
+            name: text("curiosity"),
+            score_percent: 99,
+            provenance: None,
+        }],
+        attributes: vec![attribute("shoe_size", integer(38))],
+        social_standings: vec![SocialStanding { network: text("weibo"), fan_count: Some(7), ..Default::default() }],
+        external_ids: vec![ExternalId { system: text("crm"), id: request_id() }],
+        ..Default::default()
+    };
+    let customer_id = create(&client, said.clone()).await.customer_id;
+    let request = GetProfileRequest {
+        customer_id,
+        consistency: Some(Consistency { fully_consistent: true, ..Default::default() }),
+        as_of_time: None,
+    };
+    let read = client.profile().get_profile(request).await.unwrap().into_inner().profile.unwrap();
+    let value = clientele::json::to_json("clientele.profile.v1.Profile", &read).unwrap();
+    let pool = prost_reflect::DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap();
+    for field in pool.get_message_by_name("clientele.profile.v1.Profile").unwrap().fields() {
+        assert!(value.get(field.name()).is_some(), "{} is not read back, or not said here", field.name());
+    }
+    // But for who says so, and what is computed.
+    let mut told = read;
+    told.preferences[0].provenance = None;
+    told.traits[0].provenance = None;
+    told.attributes[0].provenance = None;
+    told.social_standings[0].provenance = None;
+    let computed = Profile {
+        customer_id: told.customer_id.clone(),
+        create_time: told.create_time,
+        update_time: told.update_time,
+        etag: told.etag.clone(),
+        name_forms: told.name_forms.clone(),
+        age: told.age,
+        age_band: told.age_band,
+        ..said
+    };
+    assert!(told == computed);
+}

@@ -195,8 +195,8 @@ async fn people_are_found_by_any_word_of_their_names() {
         let profile = Profile { name: name(parts.0, parts.1, parts.2), language, region, ..Default::default() };
         ids.push(create(&client, profile).await.customer_id);
     }
-    let search = async |query: &str, region: &str| {
-        let request = SearchProfilesRequest { query: query.into(), region: region.into(), ..Default::default() };
+    let search = async |query: &str, filter: &str| {
+        let request = SearchProfilesRequest { query: query.into(), filter: filter.into(), ..Default::default() };
         let found = client.profile().search_profiles(request).await.unwrap().into_inner().profiles;
         found
             .into_iter()
@@ -205,8 +205,8 @@ async fn people_are_found_by_any_word_of_their_names() {
     };
     assert_eq!(search("MÜLLER", "").await, [0, 3]);
     assert_eq!(search("muller jurgen", "").await, [0]);
-    assert_eq!(search("muller", "DE-BE").await, [0]);
-    assert_eq!(search("muller", "DE").await, [0, 3], "a country has its regions");
+    assert_eq!(search("muller", "region:DE-BE").await, [0]);
+    assert_eq!(search("muller", "region:DE").await, [0, 3], "a country has its regions");
     assert_eq!(search("ivanov vladimir", "").await, [1]);
     assert_eq!(search("王小明", "").await, [2]);
     assert_eq!(search("wang", "").await, [2]);

@@ -1,5 +1,6 @@
 //! End-to-end tests, one file per story.
 
+mod a_batch_answers_as_single_calls_would;
 mod a_customer_is_looked_up;
 mod a_customer_is_reachable_or_not;
 mod a_customer_signs_in;
@@ -16,6 +17,7 @@ mod bad_input_is_refused_clearly;
 mod callers_are_known;
 mod callers_go_away;
 mod clients_in_other_languages;
+mod customers_are_searched;
 mod customers_know_each_other;
 mod every_write_is_safe_to_repeat;
 mod faults_of_the_libraries_stay_cured;

@@ -36,7 +36,7 @@ pub type Transport = InterceptedService<Channel, Credentials>;
 /// A gateway takes so many tokens with one read.
 const MAX_TOKENS: usize = 512;
 /// The largest reply that is read: 250 customers or a page of a thousand, with room to spare.
-const MAX_REPLY: usize = 32 << 20;
+pub const MAX_REPLY: usize = 32 << 20;
 
 /// A caller of one gateway. Clones share the connection and the remembered tokens.
 #[derive(Clone)]

@@ -97,6 +97,12 @@ impl Failure {
         )
     }
 
+    /// Whether it is about the moment and not about the request: whatever else is asked now fails too.
+    pub fn is_momentary(&self) -> bool {
+        use Code::*;
+        matches!(self.reason.code, Unavailable | DeadlineExceeded | Aborted | Cancelled)
+    }
+
     /// The violations as `field: text`, for results inside a batch.
     pub fn invalid_fields(&self) -> Vec<String> {
         self.violations.iter().map(|v| format!("{}: {}", v.field, v.text)).collect()

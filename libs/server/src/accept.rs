@@ -4,6 +4,8 @@ use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use prost_protovalidate::Validate;
 use tonic::{Code, Request, Status, Streaming};
 
+const MAX_BATCH: usize = 250;
+
 /// The first line of a handler: the call and its message, once every rule of the contract and every
 /// further check of the service holds. All violations are told at once.
 pub fn accept<T: Validate>(request: Request<T>, check: impl FnOnce(&T, &mut Violations)) -> Result<(Call, T), Status> {
@@ -11,6 +13,21 @@ pub fn accept<T: Validate>(request: Request<T>, check: impl FnOnce(&T, &mut Viol
     let message = request.into_inner();
     validate(&message, check)?;
     Ok((call, message))
+}
+
+/// The first line of a batch's handler: the call and its items, up to 250. Each is checked by itself, so that each
+/// one's failure is its own.
+pub fn accept_batch<T, I>(
+    request: Request<T>,
+    field: &str,
+    items: impl FnOnce(T) -> Vec<I>,
+) -> Result<(Call, Vec<I>), Status> {
+    let call = call(&request)?;
+    let items = items(request.into_inner());
+    if items.is_empty() || items.len() > MAX_BATCH {
+        return Err(Failure::invalid(field, format!("must have 1 to {MAX_BATCH} items")).into());
+    }
+    Ok((call, items))
 }
 
 /// Checks a message, for items of a batch or stream.

@@ -9,7 +9,7 @@ mod serve;
 mod telemetry;
 mod trace;
 
-pub use accept::{accept, acknowledge, call, validate};
+pub use accept::{accept, accept_batch, acknowledge, call, validate};
 pub use config::{ServiceConfig, cache, config};
 pub use layers::Gate;
 pub use serve::{Serving, serve};

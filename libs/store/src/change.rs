@@ -21,6 +21,9 @@ pub struct Change {
 impl Tx {
     /// Writes changes into the outbox, in the order given.
     pub async fn changes(&mut self, changes: Vec<Change>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let mut rows = Rows::default();
         for change in changes {
             rows.ids.push(Uuid::now_v7());

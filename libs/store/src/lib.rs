@@ -2,6 +2,7 @@
 //! row, the customers' versions, the work, the changes, the reply.
 
 mod anchor;
+mod batch;
 mod change;
 mod erase;
 mod fault;
@@ -16,6 +17,7 @@ mod token;
 mod transaction;
 mod value;
 
+pub use batch::{Outcome, Reply};
 pub use change::Change;
 pub use fault::{Constraint, Fault, Result};
 pub use migrate::migrate;

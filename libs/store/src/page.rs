@@ -48,14 +48,17 @@ impl Db {
         let more = items.len() as i64 > size;
         items.truncate(size as usize);
         let next_page_token = match items.last() {
-            Some(last) if more => {
-                let body = serde_json::to_vec(&cursor(last)).expect("a cursor is a tuple of ids and times");
-                let mac = self.page_mac(listing, &body);
-                BASE64_URL_SAFE_NO_PAD.encode([mac.as_slice(), &body].concat())
-            }
+            Some(last) if more => self.page_token(listing, &cursor(last)),
             _ => String::new(),
         };
         Page { items, next_page_token }
+    }
+
+    /// The token of a page that goes on behind a cursor.
+    pub fn page_token(&self, listing: &str, cursor: &impl Serialize) -> String {
+        let body = serde_json::to_vec(cursor).expect("a cursor is a tuple of ids and times");
+        let mac = self.page_mac(listing, &body);
+        BASE64_URL_SAFE_NO_PAD.encode([mac.as_slice(), &body].concat())
     }
 
     fn page_mac(&self, listing: &str, body: &[u8]) -> [u8; MAC] {

@@ -21,7 +21,7 @@ pub use ring::{KeyRing, RingError};
 pub use secret::Secret;
 pub use service_key::{ServiceKeys, WrappedServiceKey};
 
-use std::fmt;
+use std::{collections::HashMap, fmt, sync::RwLock};
 
 use aws_lc_rs::{hkdf, hmac};
 
@@ -30,6 +30,8 @@ pub struct Vault {
     service: &'static str,
     index: hkdf::Prk,
     installation: hkdf::Prk,
+    /// The keys of fields that were asked for already: deriving one costs more than the hash.
+    fields: RwLock<HashMap<&'static str, hmac::Key>>,
 }
 
 impl Vault {
@@ -37,13 +39,24 @@ impl Vault {
     pub fn new(ring: &KeyRing, service: &'static str) -> Self {
         let salt = |name: &str| hkdf::Salt::new(hkdf::HKDF_SHA256, name.as_bytes());
         let own: [u8; 32] = expand(&salt("index").extract(ring.index()), service);
-        Self { service, index: salt("field").extract(&own), installation: salt("installation").extract(ring.index()) }
+        Self {
+            service,
+            index: salt("field").extract(&own),
+            installation: salt("installation").extract(ring.index()),
+            fields: RwLock::default(),
+        }
     }
 
     /// A keyed hash of a value for equality look-ups. Each field has a key of its own, so equal
     /// values of two fields do not show.
-    pub fn index(&self, field: &str, value: &[u8]) -> [u8; 32] {
-        sign(&expand(&self.index, field), value)
+    pub fn index(&self, field: &'static str, value: &[u8]) -> [u8; 32] {
+        if let Some(key) = self.fields.read().expect("no holder panics").get(field) {
+            return sign(key, value);
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &expand(&self.index, field));
+        let hash = sign(&key, value);
+        self.fields.write().expect("no holder panics").insert(field, key);
+        hash
     }
 
     /// A key that all services of the installation share, for tokens that travel between them.
@@ -59,9 +72,8 @@ impl fmt::Debug for Vault {
     }
 }
 
-fn sign(key: &[u8; 32], value: &[u8]) -> [u8; 32] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), value);
-    tag.as_ref().try_into().expect("HMAC-SHA256 is 32 bytes")
+fn sign(key: &hmac::Key, value: &[u8]) -> [u8; 32] {
+    hmac::sign(key, value).as_ref().try_into().expect("HMAC-SHA256 is 32 bytes")
 }
 
 fn expand(key: &hkdf::Prk, name: &str) -> [u8; 32] {

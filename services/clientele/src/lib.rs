@@ -12,6 +12,7 @@ pub mod keys;
 pub mod processes;
 mod reach;
 mod rotate;
+mod search;
 mod servers;
 mod show;
 pub mod suite;
@@ -42,6 +43,8 @@ enum Command {
     Get(show::Get),
     /// Finds a customer by any identifier and shows it.
     Lookup(show::Lookup),
+    /// Finds customers by words of their names and by a filter.
+    Search(search::Search),
     /// Prints a caller's token for the installation in the state folder.
     Token(Token),
     /// Copies the database and its keys, apart.
@@ -88,6 +91,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(import) => import.run().await,
         Command::Get(get) => get.run().await,
         Command::Lookup(lookup) => lookup.run().await,
+        Command::Search(search) => search.run().await,
         Command::Token(token) => {
             let keys = keys::Keys::load(&token.state)?;
             println!("{}", keys.token(&token.subject, &token.purposes, token.hours)?);

@@ -4,7 +4,7 @@ use error::{Reason, reason::reason};
 use store::Constraint;
 use tonic::Code;
 
-pub use error::reason::ETAG_MISMATCH;
+pub use error::reason::{ETAG_MISMATCH, INTERNAL_ERROR};
 
 pub const CONTACT_POINT_NOT_FOUND: Reason =
     reason(Code::NotFound, "CONTACT_POINT_NOT_FOUND", "There is no such contact point.");

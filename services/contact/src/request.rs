@@ -1,5 +1,7 @@
 //! What the contract's rules cannot say: whether a value is an address or a number.
 
+use std::collections::HashSet;
+
 use error::Violations;
 use proto::{contact::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::Identifier};
 use store::check_past;
@@ -45,6 +47,12 @@ pub fn preferences(request: &SetContactPreferencesRequest, violations: &mut Viol
         violations.add("preferences.quiet_until_minute", "is given with quiet_from_minute or not at all");
     } else if from.is_some() && from == until {
         violations.add("preferences.quiet_until_minute", "must not be quiet_from_minute");
+    }
+    let mut seen = HashSet::new();
+    for (i, cap) in preferences.frequency_caps.iter().enumerate() {
+        if !seen.insert(&cap.purpose_id) {
+            violations.add(format!("preferences.frequency_caps[{i}]"), "is for a purpose that has one already");
+        }
     }
 }
 

@@ -1,10 +1,11 @@
-use ::store::Load;
+use ::store::{Load, Outcome, Written};
+use error::Failure;
 use proto::{
     contact::v1::{contact_service_server::ContactService, *},
     keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     section::v1::{section_service_server::SectionService, *},
 };
-use server::accept;
+use server::{accept, accept_batch};
 use tonic::{Request, Response, Status};
 
 use crate::{request, store::Store};
@@ -21,8 +22,19 @@ type Reply<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl ContactService for Service {
     async fn add_contact_point(&self, request: Request<AddContactPointRequest>) -> Reply<AddContactPointResponse> {
-        let (call, message) = accept(request, request::add)?;
-        Ok(self.store.contact_point_add(&call, message).await?.into())
+        let call = server::call(&request)?;
+        let outcome = self.store.contact_points_add(&call, vec![request.into_inner()]).await.remove(0);
+        Ok(outcome.map_err(Status::from)?.into())
+    }
+
+    async fn batch_add_contact_points(
+        &self,
+        request: Request<BatchAddContactPointsRequest>,
+    ) -> Reply<BatchAddContactPointsResponse> {
+        let (call, requests) = accept_batch(request, "requests", |batch| batch.requests)?;
+        let outcomes = self.store.contact_points_add(&call, requests).await;
+        let results = outcomes.into_iter().map(added).collect::<Result<_, _>>().map_err(Status::from)?;
+        Ok(Response::new(BatchAddContactPointsResponse { results }))
     }
 
     async fn get_contact_point(&self, request: Request<GetContactPointRequest>) -> Reply<GetContactPointResponse> {
@@ -101,6 +113,24 @@ impl ContactService for Service {
         let results = self.store.contact_point_lookup(&message.values).await?;
         Ok(Response::new(LookupContactPointsResponse { results }))
     }
+}
+
+/// The outcome of an addition as a batch shows it; what is not final is the batch's own.
+fn added(outcome: Outcome<AddContactPointResponse>) -> Result<AddContactPointResult, Failure> {
+    Ok(match outcome {
+        Ok(Written { reply, replayed }) => AddContactPointResult {
+            contact_point_id: reply.contact_point.unwrap_or_default().contact_point_id,
+            consistency_token: reply.consistency_token,
+            replayed,
+            ..Default::default()
+        },
+        Err(failure) if !failure.is_final() => return Err(failure),
+        Err(failure) => AddContactPointResult {
+            failure: failure.reason().name.to_owned(),
+            invalid_fields: failure.invalid_fields(),
+            ..Default::default()
+        },
+    })
 }
 
 #[tonic::async_trait]

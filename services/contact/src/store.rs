@@ -1,5 +1,6 @@
 //! The SQL of contact. These are the modules that seal and open its columns.
 
+mod adding;
 mod delivery;
 mod preferences;
 mod row;
@@ -14,7 +15,7 @@ use serde_json::json;
 use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, uuid};
 use uuid::Uuid;
 
-use self::row::{Row, become_primary, hash, insert, oldest_becomes_primary, overwrite};
+use self::row::{Row, become_primary, hash, oldest_becomes_primary, overwrite};
 use crate::{
     normalize::{self, Broken, Normal},
     reason, request,
@@ -26,31 +27,6 @@ pub struct Store {
 }
 
 impl Store {
-    pub async fn contact_point_add(
-        &self,
-        call: &Call,
-        request: AddContactPointRequest,
-    ) -> Result<Written<AddContactPointResponse>> {
-        let key = self.db.key("AddContactPoint", &request.request_id, &request)?;
-        let customer = uuid(&request.customer_id)?;
-        let mut point = request.contact_point.unwrap_or_default();
-        let normal = normalize::contact_point(&mut point).map_err(refusal)?;
-        let added = Arc::new((point, normal));
-        let id = Uuid::now_v7();
-        self.db
-            .write(call, key, move |tx| {
-                let added = added.clone();
-                Box::pin(async move {
-                    let version = tx.raise(customer).await?;
-                    insert(tx, id, customer, version, &added.0, &added.1).await?;
-                    changed(tx, customer, version, "contact_point.added", id, added.1.kind).await?;
-                    let contact_point = Some(select(tx, id).await?);
-                    Ok(AddContactPointResponse { contact_point, consistency_token: tx.token(customer, version) })
-                })
-            })
-            .await
-    }
-
     pub async fn contact_point_update(
         &self,
         call: &Call,
@@ -211,6 +187,7 @@ impl Store {
                 c.customer_id, c.version as customer_version,
                 (select count(*) from contact.contact_points where customer_id = c.customer_id) as "total!",
                 w.channels as "channels?", w.quiet_from_minute, w.quiet_until_minute,
+                w.cap_purposes as "cap_purposes?", w.cap_counts as "cap_counts?", w.cap_days as "cap_days?",
                 p.contact_point_id as "contact_point_id?", p.kind as "kind?", p.sealed as "sealed?",
                 p.is_primary as "is_primary?", p.version as "version?", p.deliverability as "deliverability?",
                 p.deliverability_since, p.verified_at, p.is_shared as "is_shared?",
@@ -257,6 +234,11 @@ impl Store {
                         channels,
                         quiet_from_minute: row.quiet_from_minute,
                         quiet_until_minute: row.quiet_until_minute,
+                        frequency_caps: preferences::frequency_caps(
+                            row.cap_purposes.unwrap_or_default(),
+                            row.cap_counts.unwrap_or_default(),
+                            row.cap_days.unwrap_or_default(),
+                        ),
                     }),
                     customer_id: row.customer_id,
                     customer_version: row.customer_version,
@@ -321,8 +303,12 @@ async fn changed(
     id: Uuid,
     kind: ContactPointKind,
 ) -> Result<()> {
+    tx.changes(vec![change(customer_id, version, what, id, kind)]).await
+}
+
+fn change(customer_id: Uuid, version: i64, what: &'static str, id: Uuid, kind: ContactPointKind) -> Change {
     let payload = json!({"contact_point_id": id, "kind": kind.as_str_name()});
-    tx.changes(vec![Change { customer_id, version, resource: "contact_point", kind: what, payload }]).await
+    Change { customer_id, version, resource: "contact_point", kind: what, payload }
 }
 
 fn refusal((field, text): Broken) -> Failure {

@@ -3,6 +3,7 @@
 
 mod brief;
 mod channel;
+mod choose;
 mod forward;
 mod lookup;
 mod peers;

@@ -1,12 +1,15 @@
 use access::InternalKey;
 use client::Peer;
+use error::Failure;
 use proto::{
     consent::v1::consent_service_server, contact::v1::contact_service_server, customer::v1::SectionName,
     interaction::v1::interaction_service_server, loyalty::v1::loyalty_service_server,
     order_history::v1::order_history_service_server, profile::v1::profile_service_server, r#type::v1::Identifier,
 };
 
-use crate::Config;
+use tonic::Status;
+
+use crate::{Config, reason};
 
 /// The services by their sections, their names and their full names in the contract.
 pub const SERVICES: [(SectionName, &str, &str); 6] = [
@@ -51,6 +54,12 @@ impl Peers {
         self.0.iter()
     }
 
+    /// The way to who owns a section.
+    pub fn peer(&self, section: SectionName) -> Result<&Peer, Failure> {
+        let owner = self.all().find(|owner| owner.section == section);
+        Ok(&owner.ok_or(reason::SERVICE_UNAVAILABLE)?.peer)
+    }
+
     /// Who knows identifiers of this kind.
     pub fn owner_of(&self, identifier: &Identifier) -> Option<&Owner> {
         let of_profile = [
@@ -71,5 +80,13 @@ impl Peers {
             SectionName::Contact
         };
         self.all().find(|owner| owner.section == section)
+    }
+}
+
+/// A peer's own word, such as that there is no such purpose; a dead or a slow one has none.
+pub fn told(status: Status) -> Status {
+    match error::reason_of(&status) {
+        Some(_) => status,
+        None => client::unreachable(&status).into(),
     }
 }

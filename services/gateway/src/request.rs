@@ -3,8 +3,8 @@
 use error::Violations;
 use prost_types::FieldMask;
 use proto::customer::v1::{
-    BatchGetCustomersRequest, ChooseChannelRequest, GetCustomerRequest, LookupCustomerRequest, SectionName,
-    WatchCustomersRequest,
+    BatchGetCustomersRequest, ChooseChannelRequest, GetCustomerRequest, LookupCustomerRequest, SearchCustomersRequest,
+    SectionName, WatchCustomersRequest,
 };
 
 /// The sections by the names of their fields in a customer.
@@ -36,6 +36,10 @@ pub fn watch(request: &WatchCustomersRequest, violations: &mut Violations) {
 }
 
 pub fn lookup(request: &LookupCustomerRequest, violations: &mut Violations) {
+    mask(request.read_mask.as_ref(), violations);
+}
+
+pub fn search(request: &SearchCustomersRequest, violations: &mut Violations) {
     mask(request.read_mask.as_ref(), violations);
 }
 

@@ -5,7 +5,7 @@ use std::{
 };
 
 use access::Call;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use error::Failure;
 use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use prost::{
@@ -13,12 +13,10 @@ use prost::{
     bytes::Bytes,
     encoding::{bytes, string},
 };
-use prost_types::Timestamp;
 use proto::{
     Codec, Composed,
-    consent::v1::{CheckConsentRequest, consent_service_client::ConsentServiceClient},
-    contact::v1::Channel,
     customer::v1::{customer_service_server::SERVICE_NAME, *},
+    profile::v1::{SearchProfilesRequest, profile_service_client::ProfileServiceClient},
     section::v1::Resolution,
     r#type::v1::Consistency,
 };
@@ -32,8 +30,8 @@ use tower::service_fn;
 use uuid::Uuid;
 
 use crate::{
-    brief, channel, lookup,
-    peers::Peers,
+    brief, choose, lookup,
+    peers::{Peers, told},
     reason, request,
     sections::{Demands, Sections},
     view,
@@ -82,6 +80,7 @@ impl Service {
             "BatchGetCustomers" => Box::pin(self.unary(Self::batch_get_customers, request)).await,
             "LookupCustomer" => Box::pin(self.unary(Self::lookup_customer, request)).await,
             "BatchLookupCustomers" => Box::pin(self.unary(Self::batch_lookup_customers, request)).await,
+            "SearchCustomers" => Box::pin(self.unary(Self::search_customers, request)).await,
             "ChooseChannel" => Box::pin(self.unary(Self::choose_channel, request)).await,
             "GetServiceBrief" => Box::pin(self.unary(Self::get_service_brief, request)).await,
             "WatchCustomers" => {
@@ -144,37 +143,33 @@ impl Service {
         Ok(Response::new(BatchLookupCustomersResponse { results: found.into_iter().map(result).collect() }))
     }
 
+    async fn search_customers(self, request: Request<SearchCustomersRequest>) -> Reply<Composed> {
+        let (call, message) = accept(request, request::search)?;
+        let wanted = request::sections(message.read_mask.as_ref());
+        let demands = Demands::new(message.consistency.as_ref())?;
+        let profile = self.peers.peer(SectionName::Profile)?;
+        let SearchCustomersRequest { query, filter, page_size, page_token, consistency, .. } = message;
+        let asked = SearchProfilesRequest { query, filter, page_size, page_token, consistency };
+        let mut client =
+            ProfileServiceClient::new(profile.channel.clone()).max_decoding_message_size(client::MAX_REPLY);
+        let found = client.search_profiles(profile.request(&call, asked)).await.map_err(told)?.into_inner();
+        let ids = found.profiles.iter().map(|profile| uuid(&profile.customer_id)).collect::<Result<Vec<_>, _>>()?;
+        let mut reply = Vec::new();
+        for view in view::read(&self.sections, &call, &ids, &wanted, &demands).await {
+            match view {
+                Ok(view) => bytes::encode(1, &view, &mut reply),
+                Err(gone) if [reason::CUSTOMER_ERASED, reason::CUSTOMER_NOT_FOUND].contains(&gone.reason()) => (),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        string::encode(2, &found.next_page_token, &mut reply);
+        Ok(Response::new(Composed(reply.into())))
+    }
+
     async fn choose_channel(self, request: Request<ChooseChannelRequest>) -> Reply<ChooseChannelResponse> {
         let (call, message) = accept(request, request::choose)?;
-        let at = message.at_time;
-        let now = at.and_then(|at| DateTime::from_timestamp(at.seconds, at.nanos as u32)).unwrap_or_else(Utc::now);
-        let wanted = [SectionName::Profile, SectionName::Contact];
-        let demands = Demands::new(Some(&Consistency { fully_consistent: true, ..Default::default() }))?;
         let customer = uuid(&message.customer_id)?;
-        let view = view::read(&self.sections, &call, &[customer], &wanted, &demands).await.remove(0)?;
-        let customer = Customer::decode(view).map_err(|_| Failure::from(reason::INTERNAL_ERROR))?;
-        if !customer.unavailable.is_empty() {
-            return Err(Failure::from(reason::SERVICE_UNAVAILABLE).into());
-        }
-        let contact = customer.contact.unwrap_or_default();
-        let zone = customer.profile.and_then(|section| section.profile).unwrap_or_default().time_zone;
-        let mut reply = ChooseChannelResponse::default();
-        for (channel, way) in channel::ways(&contact, &zone, now) {
-            let obstacle = match way {
-                Ok(place) if self.allowed(&call, &message, channel).await? => {
-                    reply.set_channel(channel);
-                    reply.contact_point_id = place;
-                    break;
-                }
-                Ok(_) => ChannelObstacle::NotAllowed,
-                Err(obstacle) => obstacle,
-            };
-            reply.passed.push(PassedChannel { channel: channel.into(), obstacle: obstacle.into() });
-        }
-        let waits = reply.passed.iter().any(|passed| passed.obstacle() == ChannelObstacle::QuietHours);
-        let until = channel::quiet_until(&contact, &zone, now).filter(|_| waits);
-        reply.quiet_until_time = until.map(|until| Timestamp { seconds: until.timestamp(), nanos: 0 });
-        Ok(Response::new(reply))
+        Ok(Response::new(choose::choose(&self, &call, customer, &message).await?))
     }
 
     async fn get_service_brief(self, request: Request<GetServiceBriefRequest>) -> Reply<GetServiceBriefResponse> {
@@ -185,26 +180,6 @@ impl Service {
         let view = view::read(&self.sections, &call, &[customer], &wanted, &demands).await.remove(0)?;
         let customer = Customer::decode(view).map_err(|_| Failure::from(reason::INTERNAL_ERROR))?;
         Ok(Response::new(GetServiceBriefResponse { brief: Some(brief::brief(customer, Utc::now())) }))
-    }
-
-    /// Whether consent allows to address the customer by a channel.
-    async fn allowed(&self, call: &Call, message: &ChooseChannelRequest, channel: Channel) -> Result<bool, Status> {
-        let consent = self.peers.all().find(|owner| owner.section == SectionName::Consent);
-        let consent = consent.ok_or(Failure::from(reason::SERVICE_UNAVAILABLE))?;
-        let request = CheckConsentRequest {
-            customer_id: message.customer_id.clone(),
-            purpose_id: message.purpose_id.clone(),
-            channel: channel::in_consent(channel).into(),
-            at: message.at_time,
-        };
-        let mut client = ConsentServiceClient::new(consent.peer.channel.clone());
-        let checked = client.check_consent(consent.peer.request(call, request)).await;
-        match checked {
-            Ok(checked) => Ok(checked.into_inner().allowed),
-            // Its own word, such as that there is no such purpose; a dead service has none.
-            Err(status) if error::reason_of(&status).is_some() => Err(status),
-            Err(_) => Err(Failure::from(reason::SERVICE_UNAVAILABLE).into()),
-        }
     }
 
     async fn watch_customers(

@@ -9,7 +9,7 @@ select
     ) o) as "cases!: Json<Vec<case::Row>>",
     (select coalesce(json_agg(to_json(i) order by i.occurred_at desc, i.interaction_id desc), '[]') from (
         select interaction_id, customer_id, occurred_at, received_at, channel, direction, topic, agent_id,
-               duration_ms, outcome, satisfaction
+               duration_ms, outcome, satisfaction, purpose_id
         from interaction.interactions where customer_id = c.customer_id
         order by occurred_at desc, interaction_id desc limit 10
     ) i) as "interactions!: Json<Vec<Head>>",

@@ -4,7 +4,7 @@ use error::{Reason, reason::reason};
 use store::Constraint;
 use tonic::Code;
 
-pub use error::reason::{INTERNAL_ERROR, REQUEST_ID_REUSED};
+pub use error::reason::INTERNAL_ERROR;
 
 pub const INTERACTION_NOT_FOUND: Reason =
     reason(Code::NotFound, "INTERACTION_NOT_FOUND", "There is no such interaction.");

@@ -16,11 +16,9 @@ pub fn record(request: &RecordInteractionRequest, violations: &mut Violations) {
     }
 }
 
-/// Items of a batch are judged one by one; only the number of items is the batch's own.
-pub fn batch_size(request: &BatchRecordInteractionsRequest, violations: &mut Violations) {
-    if request.requests.is_empty() || request.requests.len() > 250 {
-        violations.add("requests", "must have 1 to 250 items");
-    }
+pub fn count(request: &CountOutboundInteractionsRequest, violations: &mut Violations) {
+    check_time("after_time", request.after_time.as_ref(), violations);
+    check_time("until_time", request.until_time.as_ref(), violations);
 }
 
 pub fn resolve(request: &ResolveIdentifiersRequest, violations: &mut Violations) {

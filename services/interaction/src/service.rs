@@ -1,15 +1,13 @@
 use std::pin::Pin;
 
 use ::store::Load;
-use error::Violations;
 use futures_util::{Stream, StreamExt};
 use proto::{
     interaction::v1::{interaction_service_server::InteractionService, *},
     keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     section::v1::{section_service_server::SectionService, *},
 };
-use server::accept;
-use store::Written;
+use server::{accept, accept_batch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{record, request, store::Store};
@@ -27,21 +25,15 @@ type Reply<T> = Result<Response<T>, Status>;
 impl InteractionService for Service {
     async fn record_interaction(&self, request: Request<RecordInteractionRequest>) -> Reply<RecordInteractionResponse> {
         let (call, message) = accept(request, request::record)?;
-        let recorded = record::many(&self.store, &call, vec![message]).await.remove(0).map_err(Status::from)?;
-        Ok(Written { reply: recorded.reply, replayed: recorded.replayed }.into())
+        Ok(record::many(&self.store, &call, vec![message]).await.remove(0).map_err(Status::from)?.into())
     }
 
     async fn batch_record_interactions(
         &self,
         request: Request<BatchRecordInteractionsRequest>,
     ) -> Reply<BatchRecordInteractionsResponse> {
-        let call = server::call(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        request::batch_size(&message, &mut violations);
-        violations.into_result()?;
-        let results = record::many(&self.store, &call, message.requests).await;
-        let results = results.into_iter().map(record::result).collect();
+        let (call, requests) = accept_batch(request, "requests", |batch| batch.requests)?;
+        let results = record::many(&self.store, &call, requests).await.into_iter().map(record::result).collect();
         Ok(Response::new(BatchRecordInteractionsResponse { results }))
     }
 
@@ -65,6 +57,14 @@ impl InteractionService for Service {
         let (_, message) = accept(request, |_, _| ())?;
         let page = self.store.interaction_list(&message).await?;
         Ok(Response::new(ListInteractionsResponse { interactions: page.items, next_page_token: page.next_page_token }))
+    }
+
+    async fn count_outbound_interactions(
+        &self,
+        request: Request<CountOutboundInteractionsRequest>,
+    ) -> Reply<CountOutboundInteractionsResponse> {
+        let (_, message) = accept(request, request::count)?;
+        Ok(Response::new(self.store.outbound_count(&message).await?))
     }
 
     async fn link_visitor(&self, request: Request<LinkVisitorRequest>) -> Reply<LinkVisitorResponse> {

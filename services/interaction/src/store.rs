@@ -64,7 +64,7 @@ impl Store {
         Ok(hashes.into_iter().map(|hash| (hash.clone(), customer(&hash))).collect())
     }
 
-    pub async fn interactions_insert(tx: &mut Tx, new: &[&NewInteraction]) -> Result<()> {
+    pub async fn interactions_insert(tx: &mut Tx, new: &[NewInteraction]) -> Result<()> {
         if new.is_empty() {
             return Ok(());
         }
@@ -78,10 +78,10 @@ impl Store {
             r#"
             insert into interaction.interactions (
                 interaction_id, customer_id, visitor_hash, occurred_at, channel, direction, topic, agent_id,
-                duration_ms, outcome, satisfaction, sealed)
+                duration_ms, outcome, satisfaction, purpose_id, sealed)
             select * from unnest(
                 $1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::integer[], $6::integer[], $7::text[],
-                $8::text[], $9::bigint[], $10::text[], $11::integer[], $12::bytea[])
+                $8::text[], $9::bigint[], $10::text[], $11::integer[], $12::text[], $13::bytea[])
             "#,
             &c.interaction_id,
             &c.customer_id as &[Option<Uuid>],
@@ -94,6 +94,7 @@ impl Store {
             &c.duration_ms as &[Option<i64>],
             &c.outcome,
             &c.satisfaction,
+            &c.purpose_id,
             &c.sealed as &[Option<Vec<u8>>]
         );
         sql("insert interaction.interactions", query.execute(tx.sql())).await?;
@@ -136,7 +137,7 @@ impl Store {
             Head,
             r#"
             select interaction_id, customer_id, occurred_at, received_at, channel, direction, topic, agent_id,
-                   duration_ms, outcome, satisfaction
+                   duration_ms, outcome, satisfaction, purpose_id
             from interaction.interactions
             where customer_id = $1
               and ($2::timestamptz is null or (occurred_at, interaction_id) < ($2, $3::uuid))
@@ -152,6 +153,31 @@ impl Store {
         let page = self.db.page(&listing, rows, size, Head::position);
         let items = page.items.into_iter().map(Head::into_proto).collect();
         Ok(Page { items, next_page_token: page.next_page_token })
+    }
+
+    /// How often the company addressed a customer for a purpose, the latest times alone, and the first of those.
+    pub async fn outbound_count(
+        &self,
+        request: &CountOutboundInteractionsRequest,
+    ) -> Result<CountOutboundInteractionsResponse> {
+        let customer = uuid(&request.customer_id)?;
+        self.db.require_of(request.consistency.as_ref(), &[customer]).await?;
+        let query = sqlx::query!(
+            r#"
+            select count(*) as "count!", min(occurred_at) as first_at from (
+                select occurred_at from interaction.interactions
+                where customer_id = $1 and purpose_id = $2 and occurred_at > $3 and occurred_at <= $4
+                  and purpose_id <> '' and direction = 2
+                order by occurred_at desc limit $5) as latest
+            "#,
+            customer,
+            request.purpose_id,
+            time(request.after_time),
+            time(request.until_time),
+            i64::from(request.limit)
+        );
+        let row = sql("select interaction.interactions", query.fetch_one(self.db.pool())).await?;
+        Ok(CountOutboundInteractionsResponse { count: row.count as i32, first_time: row.first_at.map(timestamp) })
     }
 
     pub async fn visitor_link(&self, call: &Call, request: LinkVisitorRequest) -> Result<Written<LinkVisitorResponse>> {
@@ -226,6 +252,7 @@ pub struct Head {
     duration_ms: Option<i64>,
     outcome: String,
     satisfaction: i32,
+    purpose_id: String,
 }
 
 impl Head {
@@ -247,6 +274,7 @@ impl Head {
             duration: self.duration_ms.map(duration),
             outcome: self.outcome,
             satisfaction: self.satisfaction,
+            purpose_id: self.purpose_id,
             ..Default::default()
         }
     }
@@ -272,6 +300,7 @@ struct Columns {
     duration_ms: Vec<Option<i64>>,
     outcome: Vec<String>,
     satisfaction: Vec<i32>,
+    purpose_id: Vec<String>,
     sealed: Vec<Option<Vec<u8>>>,
 }
 
@@ -290,6 +319,7 @@ impl Columns {
         self.duration_ms.push(interaction.duration.as_ref().and_then(timeline::duration_ms));
         self.outcome.push(interaction.outcome.clone());
         self.satisfaction.push(interaction.satisfaction);
+        self.purpose_id.push(interaction.purpose_id.clone());
         self.sealed.push(seal(keys, new)?);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use error::Violations;
 use iso_currency::Currency;
 use proto::{
-    order_history::v1::{BatchRecordOrdersRequest, Order, OrderLine, RecordOrderRequest, RecordReturnRequest},
+    order_history::v1::{Order, OrderLine, RecordOrderRequest, RecordReturnRequest},
     section::v1::ResolveIdentifiersRequest,
 };
 use store::check_time;
@@ -18,13 +18,6 @@ pub fn record(request: &RecordOrderRequest, violations: &mut Violations) {
         violation.field.insert_str(0, "order.");
         violation
     }));
-}
-
-/// Items of a batch are judged one by one; only the number of items is the batch's own.
-pub fn batch_size(request: &BatchRecordOrdersRequest, violations: &mut Violations) {
-    if request.orders.is_empty() || request.orders.len() > 250 {
-        violations.add("orders", "must have 1 to 250 items");
-    }
 }
 
 pub fn order(order: &Order, violations: &mut Violations) {

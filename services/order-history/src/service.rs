@@ -7,7 +7,7 @@ use proto::{
     order_history::v1::{order_history_service_server::OrderHistoryService, *},
     section::v1::{section_service_server::SectionService, *},
 };
-use server::accept;
+use server::{accept, accept_batch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{record, request, store::Store};
@@ -39,13 +39,9 @@ impl OrderHistoryService for Service {
         &self,
         request: Request<BatchRecordOrdersRequest>,
     ) -> Reply<BatchRecordOrdersResponse> {
-        let call = server::call(&request)?;
-        let message = request.into_inner();
-        let mut violations = Default::default();
-        request::batch_size(&message, &mut violations);
-        violations.into_result()?;
-        let results = record::many(&self.store, &call, message.orders).await;
-        Ok(Response::new(BatchRecordOrdersResponse { results: results.into_iter().map(record::result).collect() }))
+        let (call, orders) = accept_batch(request, "orders", |batch| batch.orders)?;
+        let results = record::many(&self.store, &call, orders).await.into_iter().map(record::result).collect();
+        Ok(Response::new(BatchRecordOrdersResponse { results }))
     }
 
     type RecordOrdersStream = Pin<Box<dyn Stream<Item = Result<RecordOrdersResponse, Status>> + Send>>;

@@ -6,6 +6,7 @@ mod assess;
 mod device;
 mod evidence;
 mod fact;
+mod filter;
 mod identity;
 mod name;
 mod password;

@@ -4,7 +4,7 @@ use error::{Reason, reason::reason};
 use store::Constraint;
 use tonic::Code;
 
-pub use error::reason::{CUSTOMER_NOT_FOUND, ETAG_MISMATCH};
+pub use error::reason::{CUSTOMER_NOT_FOUND, ETAG_MISMATCH, INTERNAL_ERROR};
 
 pub const CUSTOMER_EXISTS: Reason =
     reason(Code::AlreadyExists, "CUSTOMER_EXISTS", "A customer with this id exists already.");

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use chrono::{NaiveDate, TimeDelta, Utc};
-use error::Violations;
+use error::{Failure, Violations};
 use iso_currency::Currency;
 use prost_types::FieldMask;
 use proto::{profile::v1::*, section::v1::ResolveIdentifiersRequest, r#type::v1::PartialDate};
 use store::{check_past, check_time, time};
 
-use crate::{evidence, fact, identity, name};
+use crate::{evidence, fact, filter::Filter, identity, name};
 
 pub fn create(request: &CreateProfileRequest, violations: &mut Violations) {
     let Some(profile) = &request.profile else { return };
@@ -107,11 +107,20 @@ pub fn define(request: &DefineAttributeRequest, violations: &mut Violations) {
 }
 
 pub fn search(request: &SearchProfilesRequest, violations: &mut Violations) {
-    match name::tokens([request.query.as_str()]).len() {
-        0 => violations.add("query", "has no word"),
-        1..=8 => (),
-        _ => violations.add("query", "has more than eight words"),
+    let words = name::tokens([request.query.as_str()]).len();
+    if words == 0 && !request.query.is_empty() {
+        violations.add("query", "has no word");
+    } else if words > 8 {
+        violations.add("query", "has more than eight words");
     }
+    if let Err(broken) = Filter::read(&request.query, &request.filter) {
+        violations.add("filter", broken);
+    }
+}
+
+/// What a search asks; the request was checked.
+pub fn filter(request: &SearchProfilesRequest) -> Result<Filter, Failure> {
+    Filter::read(&request.query, &request.filter).map_err(|broken| Failure::invalid("filter", broken))
 }
 
 fn paths(field: &str, mask: &FieldMask, violations: &mut Violations) {

@@ -1,10 +1,11 @@
-use ::store::{Fault, Load};
+use ::store::{Fault, Load, Outcome, Written};
+use error::Failure;
 use proto::{
     keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
     profile::v1::{profile_service_server::ProfileService, *},
     section::v1::{section_service_server::SectionService, *},
 };
-use server::accept;
+use server::{accept, accept_batch};
 use tonic::{Request, Response, Status};
 
 use crate::{reason, request, store::Store};
@@ -21,8 +22,18 @@ type Reply<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl ProfileService for Service {
     async fn create_profile(&self, request: Request<CreateProfileRequest>) -> Reply<CreateProfileResponse> {
-        let (call, message) = accept(request, request::create)?;
-        Ok(self.store.profile_create(&call, message).await?.into())
+        let call = server::call(&request)?;
+        Ok(self.store.profiles_create(&call, vec![request.into_inner()]).await.remove(0).map_err(Status::from)?.into())
+    }
+
+    async fn batch_create_profiles(
+        &self,
+        request: Request<BatchCreateProfilesRequest>,
+    ) -> Reply<BatchCreateProfilesResponse> {
+        let (call, requests) = accept_batch(request, "requests", |batch| batch.requests)?;
+        let outcomes = self.store.profiles_create(&call, requests).await;
+        let results = outcomes.into_iter().map(created).collect::<Result<_, _>>().map_err(Status::from)?;
+        Ok(Response::new(BatchCreateProfilesResponse { results }))
     }
 
     async fn get_profile(&self, request: Request<GetProfileRequest>) -> Reply<GetProfileResponse> {
@@ -67,7 +78,8 @@ impl ProfileService for Service {
 
     async fn search_profiles(&self, request: Request<SearchProfilesRequest>) -> Reply<SearchProfilesResponse> {
         let (_, message) = accept(request, request::search)?;
-        let page = self.store.profile_search(&message).await?;
+        let filter = request::filter(&message)?;
+        let page = self.store.profile_search(&message, &filter).await?;
         Ok(Response::new(SearchProfilesResponse { profiles: page.items, next_page_token: page.next_page_token }))
     }
 
@@ -198,6 +210,24 @@ impl ProfileService for Service {
             .collect();
         Ok(Response::new(ResolveExternalIdsResponse { results }))
     }
+}
+
+/// The outcome of a creation as a batch shows it; what is not final is the batch's own.
+fn created(outcome: Outcome<CreateProfileResponse>) -> Result<CreateProfileResult, Failure> {
+    Ok(match outcome {
+        Ok(Written { reply, replayed }) => CreateProfileResult {
+            customer_id: reply.profile.unwrap_or_default().customer_id,
+            consistency_token: reply.consistency_token,
+            replayed,
+            ..Default::default()
+        },
+        Err(failure) if !failure.is_final() => return Err(failure),
+        Err(failure) => CreateProfileResult {
+            failure: failure.reason().name.to_owned(),
+            invalid_fields: failure.invalid_fields(),
+            ..Default::default()
+        },
+    })
 }
 
 #[tonic::async_trait]

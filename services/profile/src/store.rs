@@ -2,6 +2,7 @@
 
 mod accounts;
 mod attributes;
+mod creation;
 mod devices;
 mod external_ids;
 mod households;
@@ -29,10 +30,9 @@ use uuid::Uuid;
 
 use self::{
     accounts::{subject_hash, user_name_hash},
-    attributes::define,
-    external_ids::external_ids_insert,
-    observations::{mask, observation_insert, tie},
-    row::{Row, profile_insert, profile_overwrite},
+    attributes::{define, definitions},
+    observations::{mask, observations_insert, tie},
+    row::{Row, profile_overwrite},
 };
 use crate::{
     assess::assess,
@@ -50,39 +50,6 @@ pub struct Store {
 }
 
 impl Store {
-    pub async fn profile_create(
-        &self,
-        call: &Call,
-        request: CreateProfileRequest,
-    ) -> Result<Written<CreateProfileResponse>> {
-        let key = self.db.key("CreateProfile", &request.request_id, &request)?;
-        let profile = Arc::new(request.profile.unwrap_or_default());
-        let provenance = request.provenance;
-        let given = (!profile.customer_id.is_empty()).then(|| uuid(&profile.customer_id)).transpose()?;
-        let customer = given.unwrap_or_else(Uuid::now_v7);
-        self.db
-            .write(call, key, move |tx| {
-                let (profile, provenance) = (profile.clone(), provenance.clone());
-                Box::pin(async move {
-                    let version = tx.raise(customer).await?;
-                    let mut said = Said::new(evidence::filled(&profile), &profile, provenance.as_ref(), Utc::now());
-                    define(tx, "profile", &mut said).await?;
-                    let (mut stored, mut weights) = (Profile::default(), Weights::new());
-                    said.merge(&mut stored, &mut weights, tie(tx.vault(), customer));
-                    refuse_overfull(&stored, &weights)?;
-                    let at = profile_insert(tx, customer, version, &stored, &weights).await?;
-                    if !said.fields.is_empty() {
-                        observation_insert(tx, customer, &said, Some(at)).await?;
-                    }
-                    external_ids_insert(tx, customer, &profile.external_ids).await?;
-                    changed(tx, customer, version, "profile.created", json!({})).await?;
-                    let profile = Some(profile_read(tx, customer).await?);
-                    Ok(CreateProfileResponse { profile, consistency_token: tx.token(customer, version) })
-                })
-            })
-            .await
-    }
-
     pub async fn profile_update(
         &self,
         call: &Call,
@@ -112,7 +79,7 @@ impl Store {
                     let fields = paths.iter().flat_map(|path| evidence::fields(path)).collect();
                     let now = evidence::now(now, &weights, &fields);
                     let mut said = Said::new(fields, &profile, request.provenance.as_ref(), now);
-                    define(tx, "profile", &mut said).await?;
+                    define(&definitions(tx, [&said.profile]).await?, "profile", &mut said)?;
                     let outweighed = say(tx, version, &said, (stored, weights), "profile.updated").await?;
                     Ok(UpdateProfileResponse {
                         profile: Some(profile_read(tx, customer).await?),
@@ -143,7 +110,7 @@ impl Store {
                     let now = evidence::now(now, &weights, &fields);
                     let profile = observation.profile.clone().unwrap_or_default();
                     let mut said = Said::new(fields, &profile, observation.provenance.as_ref(), now);
-                    define(tx, "observation.profile", &mut said).await?;
+                    define(&definitions(tx, [&said.profile]).await?, "observation.profile", &mut said)?;
                     let outweighed = say(tx, version, &said, (stored, weights), "profile.observed").await?;
                     Ok(RecordObservationResponse {
                         profile: Some(profile_read(tx, customer).await?),
@@ -213,12 +180,19 @@ impl Store {
         Ok(weights.ok_or(reason::CUSTOMER_NOT_FOUND)?.0)
     }
 
-    /// Profiles as they are told now, by customer id.
+    /// Profiles as they are told now, in the order of the ids, but for those of the erased.
     async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<Profile>> {
         let mut rows = Row::select(ids, self.db.pool()).await?;
-        rows.sort_by_key(|row| row.customer_id);
+        let places: HashMap<Uuid, usize> = ids.iter().copied().zip(0..).collect();
+        rows.sort_by_key(|row| places.get(&row.customer_id));
         let keys = self.db.unlock(rows.iter().flat_map(Row::sealed)).await?;
-        rows.into_iter().map(|row| Ok(present(row.open(&keys)?.0, Utc::now()))).collect()
+        let told = |row: Row| match row.open(&keys) {
+            Ok((profile, _)) => Some(Ok(present(profile, Utc::now()))),
+            // Erased since it was found.
+            Err(Fault::Refused(gone)) if gone.reason() == CUSTOMER_ERASED => None,
+            Err(fault) => Some(Err(fault)),
+        };
+        rows.into_iter().filter_map(told).collect()
     }
 
     /// What a section needs of each customer, by one statement. One that cannot be opened is no other's
@@ -251,12 +225,8 @@ impl Store {
             .fetch_all(self.db.pool()),
         )
         .await?;
-        let profiles = self.profile_rows(&ids).await?;
-        Ok(self.page("ListProfiles", profiles, size))
-    }
-
-    fn page(&self, listing: &str, profiles: Vec<Profile>, size: i64) -> Page<Profile> {
-        self.db.page(listing, profiles, size, |profile| profile.customer_id.clone())
+        let page = self.db.page("ListProfiles", ids, size, |id| *id);
+        Ok(Page { items: self.profile_rows(&page.items).await?, next_page_token: page.next_page_token })
     }
 
     /// The customers behind identifiers, in the order asked.
@@ -335,7 +305,7 @@ async fn say(
     let customer = uuid(&profile.customer_id)?;
     let prevailing = said.merge(&mut profile, &mut weights, tie(tx.vault(), customer));
     refuse_overfull(&profile, &weights)?;
-    let recorded = observation_insert(tx, customer, said, None).await?;
+    let recorded = observations_insert(tx, &[(customer, said)], None).await?.pop();
     if let Some(at) = recorded.filter(|_| !prevailing.is_empty()) {
         profile_overwrite(tx, customer, version, &profile, &weights, at).await?;
     }

@@ -1,26 +1,33 @@
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use client::{Client, retry};
 use futures_util::{StreamExt, stream};
 use prost::Message;
 use proto::{
-    contact::v1::{AddContactPointRequest, ContactPoint},
-    profile::v1::{CreateProfileRequest, Profile, Provenance, ResolveExternalIdsRequest, Source},
+    contact::v1::{AddContactPointRequest, BatchAddContactPointsRequest, ContactPoint},
+    profile::v1::{
+        BatchCreateProfilesRequest, CreateProfileRequest, Profile, Provenance, ResolveExternalIdsRequest, Source,
+    },
     r#type::v1::ExternalId,
 };
 use serde_json::Value;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use super::{Journal, Tally, bar};
 use crate::json::from_json;
 
-/// So many customers are under way at once.
-const CONCURRENCY: usize = 64;
+/// So many customers or contact points travel together, if they are not larger than that,
+const BATCH: usize = 250;
+const BATCH_BYTES: usize = 1 << 20;
+/// and so many batches of customers are under way at once.
+const CONCURRENCY: usize = 4;
+/// A batch may take so long: of one in which everything is refused each is tried alone.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A customer to create, and the line that says so.
 pub struct NewCustomer {
@@ -157,61 +164,96 @@ async fn create(
     journal: &mut Journal,
 ) -> anyhow::Result<()> {
     let progress = bar(customers.len() as u64, "customers");
-    for customers in customers.chunks(250) {
-        let known = known(client, customers).await?;
-        let work = stream::iter(customers.iter().zip(known)).map(|(customer, known)| one(client, customer, known));
-        let mut done = work.buffer_unordered(CONCURRENCY);
-        while let Some(outcome) = done.next().await {
-            let outcome = outcome?;
+    let mut done =
+        stream::iter(customers.chunks(BATCH)).map(|customers| batch(client, customers)).buffered(CONCURRENCY);
+    while let Some(outcomes) = done.next().await {
+        for outcome in outcomes? {
             tally.add(&outcome.customers);
             points.add(&outcome.contact_points);
             for (reason, fields) in &outcome.refused {
                 journal.refuse(outcome.line, reason, fields);
             }
+            progress.inc(1);
         }
-        progress.inc(customers.len() as u64);
     }
     progress.finish_and_clear();
     Ok(())
 }
 
-async fn one(client: &Client, customer: &NewCustomer, known: Option<String>) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome { line: customer.line, ..Default::default() };
-    let customer_id = match known {
-        Some(known) => {
-            outcome.customers.unchanged += 1;
-            known
+async fn batch(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec<Outcome>> {
+    let mut ids = known(client, customers).await?;
+    let mut outcomes: Vec<Outcome> =
+        customers.iter().map(|customer| Outcome { line: customer.line, ..Default::default() }).collect();
+    let new: Vec<usize> = (0..ids.len()).filter(|i| ids[*i].is_none()).collect();
+    let requests = new.iter().map(|i| customers[*i].request.clone()).collect();
+    let results = send(requests, |requests| async {
+        let request = patient(BatchCreateProfilesRequest { requests });
+        let reply = client.profile().batch_create_profiles(request).await?;
+        Ok(reply.into_inner().results)
+    });
+    for outcome in outcomes.iter_mut().zip(&ids).filter(|(_, id)| id.is_some()).map(|(outcome, _)| outcome) {
+        outcome.customers.unchanged += 1;
+    }
+    for (i, result) in new.into_iter().zip(results.await?) {
+        if result.failure.is_empty() {
+            outcomes[i].customers.written(result.replayed);
+            ids[i] = Some(result.customer_id);
+        } else {
+            outcomes[i].customers.refused += 1;
+            outcomes[i].refused.entry(result.failure).or_default().extend(result.invalid_fields);
         }
-        None => {
-            let call = || async { client.profile().create_profile(customer.request.clone()).await };
-            match retry(call).await {
-                Ok(reply) => {
-                    outcome.customers.written(reply.metadata().contains_key("clientele-replayed"));
-                    reply.into_inner().profile.unwrap_or_default().customer_id
-                }
-                Err(status) => {
-                    outcome.refuse("", status)?;
-                    outcome.customers.refused += 1;
-                    return Ok(outcome);
-                }
-            }
-        }
-    };
-    for (i, point) in &customer.contact_points {
-        let request = add(&customer.request, &customer_id, point);
-        let call = || async { client.contact().add_contact_point(request.clone()).await };
-        match retry(call).await {
-            Ok(reply) => outcome.contact_points.written(reply.metadata().contains_key("clientele-replayed")),
-            Err(status) if error::reason_of(&status).as_deref() == Some("CONTACT_POINT_EXISTS") => {
-                outcome.contact_points.unchanged += 1;
-            }
-            Err(status) => {
-                outcome.refuse(&format!("contact_points[{i}] "), status)?;
+    }
+    let known =
+        customers.iter().zip(&ids).enumerate().filter_map(|(i, (customer, id))| Some((i, customer, id.as_ref()?)));
+    let (places, requests): (Vec<(usize, usize)>, Vec<AddContactPointRequest>) = known
+        .flat_map(|(row, customer, id)| {
+            customer.contact_points.iter().map(move |(i, point)| ((row, *i), add(&customer.request, id, point)))
+        })
+        .unzip();
+    let results = send(requests, |requests| async {
+        let request = patient(BatchAddContactPointsRequest { requests });
+        let reply = client.contact().batch_add_contact_points(request).await?;
+        Ok(reply.into_inner().results)
+    });
+    for ((row, i), result) in places.into_iter().zip(results.await?) {
+        let outcome = &mut outcomes[row];
+        match result.failure.as_str() {
+            "" => outcome.contact_points.written(result.replayed),
+            "CONTACT_POINT_EXISTS" => outcome.contact_points.unchanged += 1,
+            _ => {
                 outcome.contact_points.refused += 1;
+                let fields = result.invalid_fields.into_iter().map(|field| format!("contact_points[{i}] {field}"));
+                outcome.refused.entry(result.failure).or_default().extend(fields);
             }
         }
     }
-    Ok(outcome)
+    Ok(outcomes)
+}
+
+/// A request that may take longer than a look-up.
+fn patient<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(PATIENCE);
+    request
+}
+
+/// Sends requests in batches, one after another, and answers all results in their order.
+async fn send<T: Message + Clone, R, F>(requests: Vec<T>, call: impl Fn(Vec<T>) -> F) -> anyhow::Result<Vec<R>>
+where
+    F: Future<Output = Result<Vec<R>, Status>>,
+{
+    let (mut results, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut requests = requests.into_iter().peekable();
+    while let Some(request) = requests.next() {
+        bytes += request.encoded_len();
+        batch.push(request);
+        let next = requests.peek().map_or(usize::MAX, Message::encoded_len);
+        if batch.len() == BATCH || next.saturating_add(bytes) > BATCH_BYTES {
+            results.extend(retry(|| call(batch.clone())).await.map_err(crate::show::failed)?);
+            (batch, bytes) = (Vec::new(), 0);
+        }
+    }
+    Ok(results)
 }
 
 /// The request for a row's contact point, which is the same whenever it is imported.

@@ -1,4 +1,4 @@
-//! Importing through the public API: customers by single calls side by side, orders and interactions
+//! Importing through the public API: customers in batches, orders and interactions
 //! over the acknowledged streams. Everything is repeatable, so an import that broke off goes on where
 //! it was acknowledged, and one that is run again changes nothing.
 

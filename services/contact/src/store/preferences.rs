@@ -39,19 +39,34 @@ impl Store {
     }
 }
 
+/// Frequency caps as they are stored: three lists side by side.
+pub fn frequency_caps(purposes: Vec<String>, counts: Vec<i32>, days: Vec<i32>) -> Vec<FrequencyCap> {
+    let caps = purposes.into_iter().zip(counts).zip(days);
+    caps.map(|((purpose_id, max_count), days)| FrequencyCap { purpose_id, max_count, days }).collect()
+}
+
 async fn upsert(tx: &mut Tx, customer: Uuid, preferences: &ContactPreferences) -> Result<()> {
+    let caps = &preferences.frequency_caps;
+    let purposes: Vec<String> = caps.iter().map(|cap| cap.purpose_id.clone()).collect();
+    let counts: Vec<i32> = caps.iter().map(|cap| cap.max_count).collect();
+    let days: Vec<i32> = caps.iter().map(|cap| cap.days).collect();
     let query = sqlx::query!(
         r#"
-        insert into contact.preferences (customer_id, channels, quiet_from_minute, quiet_until_minute)
-        values ($1, $2, $3, $4)
+        insert into contact.preferences
+            (customer_id, channels, quiet_from_minute, quiet_until_minute, cap_purposes, cap_counts, cap_days)
+        values ($1, $2, $3, $4, $5, $6, $7)
         on conflict (customer_id) do update
         set channels = excluded.channels, quiet_from_minute = excluded.quiet_from_minute,
-            quiet_until_minute = excluded.quiet_until_minute, updated_at = clock_timestamp()
+            quiet_until_minute = excluded.quiet_until_minute, cap_purposes = excluded.cap_purposes,
+            cap_counts = excluded.cap_counts, cap_days = excluded.cap_days, updated_at = clock_timestamp()
         "#,
         customer,
         &preferences.channels,
         preferences.quiet_from_minute,
-        preferences.quiet_until_minute
+        preferences.quiet_until_minute,
+        &purposes,
+        &counts,
+        &days
     );
     sql("insert contact.preferences", query.execute(tx.sql())).await?;
     Ok(())

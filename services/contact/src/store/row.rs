@@ -7,9 +7,7 @@ use store::{Result, Tx, sql, timestamp};
 use uuid::Uuid;
 use vault::{Keys, Place, Unreadable, Vault};
 
-use crate::{normalize::Normal, postal, reason};
-
-const MAX_CONTACT_POINTS: i64 = 100;
+use crate::{normalize::Normal, postal};
 
 /// A contact point as it is stored.
 pub struct Row {
@@ -29,17 +27,22 @@ pub struct Row {
 
 impl Row {
     pub async fn select(id: Uuid, executor: impl sqlx::PgExecutor<'_>) -> Result<Option<Self>> {
+        Ok(Self::select_each(&[id], executor).await?.pop())
+    }
+
+    /// Contact points in no order.
+    pub async fn select_each(ids: &[Uuid], executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<Self>> {
         let query = sqlx::query_as!(
             Row,
             r#"
             select contact_point_id, customer_id, kind, sealed, is_primary, version, deliverability,
                    deliverability_since, verified_at, created_at, updated_at,
                    exists (select 1 from contact.contact_points o where o.hash = p.hash and o.customer_id <> p.customer_id) as "is_shared!"
-            from contact.contact_points p where contact_point_id = $1
+            from contact.contact_points p where contact_point_id = any ($1)
             "#,
-            id
+            ids
         );
-        sql("select contact.contact_points", query.fetch_optional(executor)).await
+        sql("select contact.contact_points", query.fetch_all(executor)).await
     }
 
     /// The contact point as it is told: an address with the lines of its envelope.
@@ -73,35 +76,6 @@ impl Row {
     pub fn kind(&self) -> ContactPointKind {
         ContactPointKind::try_from(self.kind).unwrap_or_default()
     }
-}
-
-/// Writes a new contact point; the first of its kind is primary.
-pub async fn insert(
-    tx: &mut Tx,
-    id: Uuid,
-    customer: Uuid,
-    version: i64,
-    point: &ContactPoint,
-    normal: &Normal,
-) -> Result<()> {
-    let query = sqlx::query_scalar!(
-        r#"
-        with before as (select kind from contact.contact_points where customer_id = $2),
-        added as (
-            insert into contact.contact_points (contact_point_id, customer_id, version, kind, hash, sealed, is_primary)
-            values ($1, $2, $3, $4, $5, $6, not exists (select 1 from before where kind = $4))
-        )
-        select count(*) as "count!" from before
-        "#,
-        id,
-        customer,
-        version,
-        normal.kind as i32,
-        hash(tx.vault(), normal),
-        seal(tx.keys(), customer, id, point)?
-    );
-    let before = sql("insert contact.contact_points", query.fetch_one(tx.sql())).await?;
-    if before >= MAX_CONTACT_POINTS { Err(reason::TOO_MANY_CONTACT_POINTS.into()) } else { Ok(()) }
 }
 
 /// Writes a contact point's value and label anew.
@@ -168,7 +142,8 @@ pub async fn oldest_becomes_primary(tx: &mut Tx, customer: Uuid, version: i64, k
     }
 }
 
-fn seal(keys: &Keys, customer: Uuid, id: Uuid, point: &ContactPoint) -> Result<Vec<u8>, Unreadable> {
+/// A contact point's value and label, sealed.
+pub fn seal(keys: &Keys, customer: Uuid, id: Uuid, point: &ContactPoint) -> Result<Vec<u8>, Unreadable> {
     let personal = ContactPoint {
         email: point.email.clone(),
         phone: point.phone.clone(),

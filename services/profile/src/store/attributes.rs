@@ -111,18 +111,30 @@ impl Store {
     }
 }
 
-/// Refuses attributes that are not defined or do not fit, and says until when the others are told.
-pub async fn define(tx: &mut Tx, profile: &str, said: &mut Said) -> Result<()> {
-    let names: Vec<String> = said.profile.attributes.iter().map(|attribute| attribute.name.clone()).collect();
+/// The definitions of the attributes that profiles speak of, by name.
+pub async fn definitions<'a>(
+    tx: &mut Tx,
+    profiles: impl IntoIterator<Item = &'a Profile>,
+) -> Result<HashMap<String, AttributeDefinition>> {
+    let attributes = profiles.into_iter().flat_map(|profile| &profile.attributes);
+    let names: Vec<String> = attributes.map(|attribute| attribute.name.clone()).collect();
     if names.is_empty() {
-        return Ok(());
+        return Ok(HashMap::new());
     }
-    let query = sqlx::query!(
-        "select name, type, retention_days, allowed_values from profile.attribute_definitions where name = any ($1)",
+    let query = sqlx::query_as!(
+        Row,
+        r#"
+        select name, display_name, type, data_category, purpose, retention_days, allowed_values, created_at, updated_at
+        from profile.attribute_definitions where name = any ($1)
+        "#,
         &names
     );
-    let definitions = sql("select profile.attribute_definitions", query.fetch_all(tx.sql())).await?;
-    let definitions: HashMap<_, _> = definitions.into_iter().map(|row| (row.name.clone(), row)).collect();
+    let rows = sql("select profile.attribute_definitions", query.fetch_all(tx.sql())).await?;
+    Ok(rows.into_iter().map(|row| (row.name.clone(), row.into())).collect())
+}
+
+/// Refuses attributes that are not defined or do not fit, and says until when the others are told.
+pub fn define(definitions: &HashMap<String, AttributeDefinition>, profile: &str, said: &mut Said) -> Result<()> {
     let mut violations = Violations::default();
     for (i, attribute) in said.profile.attributes.iter_mut().enumerate() {
         let field = format!("{profile}.attributes[{i}]");

@@ -27,7 +27,8 @@ impl Store {
                 Box::pin(async move {
                     let version = tx.raise(customer).await?;
                     profile_touch(tx, customer, version).await?;
-                    external_ids_insert(tx, customer, std::slice::from_ref(&added)).await?;
+                    external_ids_insert(tx, &[(customer, &added)]).await?;
+                    refuse_too_many(tx, customer).await?;
                     changed(tx, customer, version, "external_id.added", json!({ "system": added.system })).await?;
                     let profile = Some(profile_read(tx, customer).await?);
                     Ok(AddExternalIdResponse { profile, consistency_token: tx.token(customer, version) })
@@ -99,35 +100,41 @@ async fn profile_touch(tx: &mut Tx, customer: Uuid, version: i64) -> Result<()> 
     if touched.rows_affected() == 0 { Err(reason::CUSTOMER_NOT_FOUND.into()) } else { Ok(()) }
 }
 
-pub async fn external_ids_insert(tx: &mut Tx, customer: Uuid, external_ids: &[ExternalId]) -> Result<()> {
+pub async fn external_ids_insert(tx: &mut Tx, external_ids: &[(Uuid, &ExternalId)]) -> Result<()> {
     if external_ids.is_empty() {
         return Ok(());
     }
     let ids: Vec<Uuid> = external_ids.iter().map(|_| Uuid::now_v7()).collect();
-    let systems: Vec<String> = external_ids.iter().map(|e| e.system.clone()).collect();
-    let hashes: Vec<Vec<u8>> = external_ids.iter().map(|e| hash(tx.vault(), e)).collect();
-    let seal = |(id, e): (&Uuid, &ExternalId)| tx.keys().seal(customer, id_place(*id), e.id.as_bytes());
+    let customers: Vec<Uuid> = external_ids.iter().map(|(customer, _)| *customer).collect();
+    let systems: Vec<String> = external_ids.iter().map(|(_, e)| e.system.clone()).collect();
+    let hashes: Vec<Vec<u8>> = external_ids.iter().map(|(_, e)| hash(tx.vault(), e)).collect();
+    let seal =
+        |(id, (customer, e)): (&Uuid, &(Uuid, &ExternalId))| tx.keys().seal(*customer, id_place(*id), e.id.as_bytes());
     let sealed: Vec<Vec<u8>> = ids.iter().zip(external_ids).map(seal).collect::<Result<_, _>>()?;
-    let query = sqlx::query_scalar!(
+    let query = sqlx::query!(
         r#"
-        with added as (
-            insert into profile.external_ids (external_id_id, customer_id, system, hash, sealed)
-            select id, $1, system, hash, sealed
-            from unnest($2::uuid[], $3::text[], $4::bytea[], $5::bytea[]) as added (id, system, hash, sealed)
-            order by hash, system
-            returning 1
-        )
-        select (select count(*) from added)
-               + (select count(*) from profile.external_ids where customer_id = $1) as "total!"
+        insert into profile.external_ids (external_id_id, customer_id, system, hash, sealed)
+        select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[])
+            as new (id, customer_id, system, hash, sealed)
+        order by hash, system
         "#,
-        customer,
         &ids,
+        &customers,
         &systems,
         &hashes,
         &sealed
     );
-    let total = sql("insert profile.external_ids", query.fetch_one(tx.sql())).await?;
-    if total > MAX_EXTERNAL_IDS { Err(reason::TOO_MANY_EXTERNAL_IDS.into()) } else { Ok(()) }
+    sql("insert profile.external_ids", query.execute(tx.sql())).await?;
+    Ok(())
+}
+
+async fn refuse_too_many(tx: &mut Tx, customer: Uuid) -> Result<()> {
+    let query = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from profile.external_ids where customer_id = $1"#,
+        customer
+    );
+    let count = sql("select profile.external_ids", query.fetch_one(tx.sql())).await?;
+    if count > MAX_EXTERNAL_IDS { Err(reason::TOO_MANY_EXTERNAL_IDS.into()) } else { Ok(()) }
 }
 
 async fn external_id_delete(tx: &mut Tx, customer: Uuid, external_id: &ExternalId) -> Result<()> {

@@ -124,46 +124,65 @@ impl Store {
     }
 }
 
-/// Writes down what is said, at a time or now, and answers when; `None` when it was said before.
-pub async fn observation_insert(
+/// Writes down what is said of customers, at a time or now, and answers the times; none for what was said before.
+pub async fn observations_insert(
     tx: &mut Tx,
-    customer: Uuid,
-    said: &Said,
+    said: &[(Uuid, &Said)],
     at: Option<DateTime<Utc>>,
-) -> Result<Option<DateTime<Utc>>> {
-    let observation_id = Uuid::now_v7();
-    let sealed = tx.keys().seal(customer, place(observation_id), &said.profile.encode_to_vec())?;
-    let fields: Vec<String> = said.fields.iter().map(|field| (*field).to_owned()).collect();
+) -> Result<Vec<DateTime<Utc>>> {
+    let ids: Vec<Uuid> = said.iter().map(|_| Uuid::now_v7()).collect();
+    let customers: Vec<Uuid> = said.iter().map(|(customer, _)| *customer).collect();
+    let fields = |said: &Said| said.fields.iter().copied().collect::<Vec<_>>().join(",");
+    let fields: Vec<String> = said.iter().map(|(_, said)| fields(said)).collect();
+    let seal = |(id, (customer, said)): (&Uuid, &(Uuid, &Said))| {
+        tx.keys().seal(*customer, place(*id), &said.profile.encode_to_vec())
+    };
+    let sealed: Vec<Vec<u8>> = ids.iter().zip(said).map(seal).collect::<Result<_, _>>()?;
+    let sources: Vec<i32> = said.iter().map(|(_, said)| said.provenance.source).collect();
+    let source_names: Vec<String> = said.iter().map(|(_, said)| said.provenance.source_name.clone()).collect();
+    let observed: Vec<DateTime<Utc>> = said.iter().map(|(_, said)| said.observed_at).collect();
+    let confidences: Vec<i32> = said.iter().map(|(_, said)| said.provenance.confidence_percent).collect();
+    let contents: Vec<Vec<u8>> = said.iter().map(|(customer, said)| content(tx.vault(), *customer, said)).collect();
+    let query = sqlx::query_scalar!(
+        r#"
+        insert into profile.observations
+            (observation_id, customer_id, fields, sealed, source, source_name, observed_at, confidence_percent, content,
+             recorded_at)
+        select id, new.customer_id, string_to_array(fields, ','), sealed, source, source_name, observed_at,
+               confidence_percent, content, coalesce($10, greatest(
+                   clock_timestamp(),
+                   -- Times of a customer rise, whatever the clock of the next primary says.
+                   (select updated_at + interval '1 microsecond' from profile.profiles p
+                    where p.customer_id = new.customer_id)))
+        from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::integer[], $6::text[], $7::timestamptz[],
+                    $8::integer[], $9::bytea[])
+            as new (id, customer_id, fields, sealed, source, source_name, observed_at, confidence_percent, content)
+        on conflict (customer_id, content) do nothing
+        returning recorded_at
+        "#,
+        &ids,
+        &customers,
+        &fields,
+        &sealed,
+        &sources,
+        &source_names,
+        &observed,
+        &confidences,
+        &contents,
+        at
+    );
+    sql("insert profile.observations", query.fetch_all(tx.sql())).await
+}
+
+/// By what it is known again.
+fn content(vault: &Vault, customer: Uuid, said: &Said) -> Vec<u8> {
     let content = [
         customer.as_bytes().to_vec(),
         fact::timeless(said.profile.clone()).encode_length_delimited_to_vec(),
         mask(said.fields.iter().copied()).encode_length_delimited_to_vec(),
         said.provenance.encode_length_delimited_to_vec(),
     ];
-    let query = sqlx::query_scalar!(
-        r#"
-        insert into profile.observations
-            (observation_id, customer_id, fields, sealed, source, source_name, observed_at, confidence_percent, content,
-             recorded_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, greatest(
-            clock_timestamp(),
-            -- Times of a customer rise, whatever the clock of the next primary says.
-            (select updated_at + interval '1 microsecond' from profile.profiles where customer_id = $2))))
-        on conflict (customer_id, content) do nothing
-        returning recorded_at
-        "#,
-        observation_id,
-        customer,
-        &fields,
-        sealed,
-        said.provenance.source,
-        said.provenance.source_name,
-        said.observed_at,
-        said.provenance.confidence_percent,
-        tx.vault().index("observations.content", &content.concat()).to_vec(),
-        at
-    );
-    sql("insert profile.observations", query.fetch_optional(tx.sql())).await
+    vault.index("observations.content", &content.concat()).to_vec()
 }
 
 /// The keyed hash by which two statements of the same weight are told apart.

@@ -8,7 +8,7 @@ use proto::{profile::v1::*, r#type::v1::ExternalId};
 use sqlx::types::Json;
 use store::{Result, Tx, sql, timestamp};
 use uuid::Uuid;
-use vault::{Keys, Place, Unreadable};
+use vault::{Keys, Place, Unreadable, Vault};
 
 use super::external_ids::id_place;
 use crate::{evidence::Weights, name};
@@ -63,7 +63,7 @@ impl Row {
 
     /// The profile as it is stored, and what weighs in it.
     pub fn open(self, keys: &Keys) -> Result<(Profile, Weights)> {
-        // What is sealed is a profile with nothing but what identifies the person.
+        // What is sealed is a profile without what has a column or table of its own.
         let sealed = Profile::decode(keys.open(place(self.customer_id), &self.sealed)?.as_slice())?;
         let external_ids = self.external_ids.iter().zip(self.systems).zip(&self.sealed_ids);
         let external_ids = external_ids.map(|((id, system), sealed)| {
@@ -84,38 +84,6 @@ impl Row {
         };
         Ok((profile, self.weights.0))
     }
-}
-
-/// Writes a new profile, and answers when it was created.
-pub async fn profile_insert(
-    tx: &mut Tx,
-    customer: Uuid,
-    version: i64,
-    profile: &Profile,
-    weights: &Weights,
-) -> Result<DateTime<Utc>> {
-    let query = sqlx::query_scalar!(
-        r#"
-        with now as (select clock_timestamp() as at),
-        tokens as (
-            insert into profile.name_tokens (hash, customer_id) select hash, $1 from unnest($9::bytea[]) as new (hash)
-        )
-        insert into profile.profiles
-            (customer_id, version, sealed, gender, language, time_zone, region, weights, created_at, updated_at)
-        select $1, $2, $3, $4, $5, $6, $7, $8, at, at from now
-        returning created_at
-        "#,
-        customer,
-        version,
-        seal(tx.keys(), customer, profile)?,
-        profile.gender,
-        profile.language,
-        profile.time_zone,
-        profile.region,
-        Json(weights) as _,
-        &hashes(tx, profile)
-    );
-    sql("insert profile.profiles", query.fetch_one(tx.sql())).await
 }
 
 /// Writes a profile anew.
@@ -148,35 +116,31 @@ pub async fn profile_overwrite(
         profile.region,
         Json(weights) as _,
         at,
-        &hashes(tx, profile)
+        &hashes(tx.vault(), profile)
     );
     sql("update profile.profiles", query.execute(tx.sql())).await?;
     Ok(())
 }
 
 /// The words of the name as they are looked up.
-fn hashes(tx: &Tx, profile: &Profile) -> Vec<Vec<u8>> {
+pub fn hashes(vault: &Vault, profile: &Profile) -> Vec<Vec<u8>> {
     let tokens = profile.name.as_ref().map_or_else(BTreeSet::new, name::tokens_of);
-    tokens.iter().map(|token| super::search::hash(tx.vault(), token)).collect()
+    tokens.iter().map(|token| super::search::hash(vault, token)).collect()
 }
 
-fn seal(keys: &Keys, customer: Uuid, profile: &Profile) -> Result<Vec<u8>, Unreadable> {
+/// What has no column or table of its own, sealed.
+pub fn seal(keys: &Keys, customer: Uuid, profile: &Profile) -> Result<Vec<u8>, Unreadable> {
     let personal = Profile {
-        name: profile.name.clone(),
-        birth_date: profile.birth_date,
-        gender_description: profile.gender_description.clone(),
-        pronouns: profile.pronouns.clone(),
-        marital_status: profile.marital_status,
-        children: profile.children.clone(),
-        occupation: profile.occupation.clone(),
-        education: profile.education.clone(),
-        income: profile.income.clone(),
-        credit: profile.credit.clone(),
-        preferences: profile.preferences.clone(),
-        traits: profile.traits.clone(),
-        attributes: profile.attributes.clone(),
-        social_standings: profile.social_standings.clone(),
-        ..Default::default()
+        customer_id: String::new(),
+        gender: 0,
+        language: String::new(),
+        time_zone: String::new(),
+        region: String::new(),
+        external_ids: Vec::new(),
+        create_time: None,
+        update_time: None,
+        etag: String::new(),
+        ..profile.clone()
     };
     keys.seal(customer, place(customer), &personal.encode_to_vec())
 }
