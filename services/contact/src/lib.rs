@@ -63,7 +63,7 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         migrations: sqlx::migrate!(),
     })
     .await?;
-    let store = Store { db: db.clone() };
+    let store = Store::new(db.clone());
     let load = loader(&store, section::load);
     let feed = Feed::start(db.clone(), load.clone());
     let service = Service { store, load };

@@ -9,24 +9,43 @@ mod verification;
 use std::sync::Arc;
 
 use access::Call;
+use cache::Batcher;
 use error::Failure;
+use futures_util::future::try_join_all;
 use proto::contact::v1::*;
 use serde_json::json;
-use store::{Change, Db, Page, Result, Tx, Written, page_size, sql, uuid};
+use store::{Change, Db, Fault, Page, Result, Tx, Written, page_size, sql, uuid};
 use uuid::Uuid;
 
 use self::row::{Row, become_primary, hash, oldest_becomes_primary, overwrite};
 use crate::{
-    normalize::{self, Broken, Normal},
+    normalize::{self, Broken},
     reason, request,
 };
 
 #[derive(Clone)]
 pub struct Store {
     pub db: Db,
+    lookups: Arc<Batcher<Key, Vec<String>>>,
+}
+
+/// A value as look-ups compare it.
+#[derive(Clone)]
+struct Key {
+    kind: i32,
+    hash: Vec<u8>,
 }
 
 impl Store {
+    pub fn new(db: Db) -> Self {
+        let asked = db.clone();
+        let lookups = Batcher::new(move |keys| {
+            let db = asked.clone();
+            async move { look_up(&db, &keys).await.map_err(Fault::into_failure) }
+        });
+        Self { db, lookups: Arc::new(lookups) }
+    }
+
     pub async fn contact_point_update(
         &self,
         call: &Call,
@@ -140,42 +159,22 @@ impl Store {
         Ok(Page { items, next_page_token: page.next_page_token })
     }
 
-    /// Who has each value, in the order asked.
+    /// Who has each value, in the order asked. What callers ask for at the same time is one statement.
     pub async fn contact_point_lookup(&self, values: &[ContactPointValue]) -> Result<Vec<LookupContactPointsResult>> {
-        let normal: Vec<_> = values.iter().map(normalize::value).collect();
-        let kind = |normal: &Result<Normal, Broken>| normal.as_ref().map_or(0, |normal| normal.kind as i32);
-        let key = |normal: &Result<Normal, Broken>| {
-            normal.as_ref().map_or_else(|_| Vec::new(), |normal| hash(self.db.vault(), normal))
+        let result = |value| {
+            let asked = normalize::value(value)
+                .map(|normal| self.lookups.get(Key { kind: normal.kind as i32, hash: hash(self.db.vault(), &normal) }));
+            async move {
+                let failure = match asked {
+                    Ok(asked) => {
+                        return Ok(LookupContactPointsResult { customer_ids: asked.await?, ..Default::default() });
+                    }
+                    Err(_) => error::reason::INVALID_FIELDS.name.to_owned(),
+                };
+                Ok(LookupContactPointsResult { failure, ..Default::default() })
+            }
         };
-        let kinds: Vec<i32> = normal.iter().map(kind).collect();
-        let hashes: Vec<Vec<u8>> = normal.iter().map(key).collect();
-        let query = sqlx::query!(
-            r#"
-            select asked.position as "position!", found.customer_id
-            from unnest($1::bytea[], $2::integer[]) with ordinality as asked (hash, kind, position)
-            cross join lateral (
-                select p.customer_id from contact.contact_points p
-                where p.hash = asked.hash and p.kind = asked.kind
-                order by p.customer_id limit 20
-            ) as found
-            order by position, customer_id
-            "#,
-            &hashes,
-            &kinds
-        );
-        let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
-        let failure = |normal: &Result<Normal, Broken>| match normal {
-            Ok(_) => String::new(),
-            Err(_) => error::reason::INVALID_FIELDS.name.to_owned(),
-        };
-        let mut results: Vec<LookupContactPointsResult> = normal
-            .iter()
-            .map(|normal| LookupContactPointsResult { failure: failure(normal), ..Default::default() })
-            .collect();
-        for row in rows {
-            results[row.position as usize - 1].customer_ids.push(row.customer_id.to_string());
-        }
-        Ok(results)
+        try_join_all(values.iter().map(result)).await
     }
 
     /// What a section needs of each customer, by one statement: the customer's first 20 contact
@@ -249,6 +248,30 @@ impl Store {
             .collect();
         Ok(rows)
     }
+}
+
+/// The customers who have each value, at most 20, by one statement.
+async fn look_up(db: &Db, keys: &[Key]) -> Result<Vec<Result<Vec<String>, Failure>>> {
+    let kinds: Vec<i32> = keys.iter().map(|key| key.kind).collect();
+    let hashes: Vec<Vec<u8>> = keys.iter().map(|key| key.hash.clone()).collect();
+    let query = sqlx::query!(
+        r#"
+        select asked.position as "position!", found.customer_id
+        from unnest($1::bytea[], $2::integer[]) with ordinality as asked (hash, kind, position)
+        cross join lateral (
+            select p.customer_id from contact.contact_points p
+            where p.hash = asked.hash and p.kind = asked.kind
+            order by p.customer_id limit 20
+        ) as found
+        order by position, customer_id
+        "#,
+        &hashes,
+        &kinds
+    );
+    let rows = sql("select contact.contact_points", query.fetch_all(db.pool())).await?;
+    let mut found = vec![Vec::new(); keys.len()];
+    rows.into_iter().for_each(|row| found[row.position as usize - 1].push(row.customer_id.to_string()));
+    Ok(found.into_iter().map(Ok).collect())
 }
 
 /// One contact point of a customer's section.

@@ -77,6 +77,11 @@ impl Filter {
             .collect()
     }
 
+    /// Whether it asks for nothing but words.
+    pub fn is_words(&self) -> bool {
+        self.held().iter().all(|held| matches!(held, Filter::Word(_)))
+    }
+
     /// The country that the home region must be or lie in, in any case.
     pub fn country(&self) -> Option<&str> {
         self.held().into_iter().find_map(|held| match held {

@@ -52,7 +52,8 @@ pub async fn import(client: &Client, contents: &[u8], journal: &mut Journal) -> 
         request: profile(customer),
         contact_points: Vec::new(),
     });
-    customers::import(client, new.collect(), false, journal).await?;
+    let new: Vec<NewCustomer> = new.collect();
+    customers::import(client, &new, |customer| Ok(customer.clone()), false, journal).await?;
 
     let mut places: BTreeMap<(String, NaiveDate), u32> = BTreeMap::new();
     let orders = purchases.into_iter().map(|purchase| {

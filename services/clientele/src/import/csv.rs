@@ -11,11 +11,27 @@ use uuid::Uuid;
 
 use super::{
     Journal,
-    customers::{NewCustomer, parse},
+    customers::{NewCustomer, NoCustomer, parse},
 };
 
-/// Reads the customers of a table. A row that does not fit is refused by itself.
-pub fn read(contents: &[u8], mapping: &Path, journal: &mut Journal) -> anyhow::Result<Vec<NewCustomer>> {
+/// A row of a table as the mapping has it: a row of the contract, in JSON.
+pub struct Row {
+    line: usize,
+    text: String,
+    request_id: Uuid,
+}
+
+impl Row {
+    /// The customer that it makes.
+    pub fn customer(&self) -> Result<NewCustomer, NoCustomer> {
+        let customer = serde_json::from_str(&self.text).ok();
+        let customer = customer.and_then(|customer| parse(customer, self.request_id, self.line).ok());
+        customer.ok_or((self.line, "the mapping makes no customer of it"))
+    }
+}
+
+/// Reads the rows of a table. One that does not fit is refused by itself.
+pub fn read(contents: &[u8], mapping: &Path, journal: &mut Journal) -> anyhow::Result<Vec<Row>> {
     let text = std::fs::read(mapping).with_context(|| format!("{} cannot be read", mapping.display()))?;
     let mapping: Value = serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", mapping.display()))?;
     let mut table = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(contents);
@@ -34,7 +50,7 @@ pub fn read(contents: &[u8], mapping: &Path, journal: &mut Journal) -> anyhow::R
     if !mapping.pointer("/profile/external_ids").is_some_and(Value::is_array) {
         println!("the mapping gives no external ids: imported again after eight days, each row is another customer");
     }
-    let mut customers: Vec<NewCustomer> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     let mut places: HashMap<String, u32> = HashMap::new();
     for record in table.records() {
         let record = match record {
@@ -63,21 +79,19 @@ pub fn read(contents: &[u8], mapping: &Path, journal: &mut Journal) -> anyhow::R
             }
         };
         // Equal rows are customers of their own.
-        let place = places.entry(filled.to_string()).or_default();
+        let text = filled.to_string();
+        let place = places.entry(text.clone()).or_default();
         *place += 1;
-        let request_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{place} {filled}").as_bytes());
-        match parse(filled, request_id, line) {
-            Ok(customer) => customers.push(customer),
-            Err(_) => journal.refuse(line, "INVALID_ROW", &["the mapping makes no customer of it".into()]),
-        }
+        let request_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{place} {text}").as_bytes());
+        rows.push(Row { line, text, request_id });
     }
     // A quote that nobody closes makes one cell of all that follows.
     let last = contents.get(lines.at..).unwrap_or_default();
     if last.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
-        customers.retain(|customer| customer.line != lines.line);
+        rows.retain(|row| row.line != lines.line);
         journal.refuse(lines.line, "INVALID_ROW", &["a quote is not closed, here or in a line after it".into()]);
     }
-    Ok(customers)
+    Ok(rows)
 }
 
 /// Counts lines: the table's own count is one behind where lines end as on Windows.

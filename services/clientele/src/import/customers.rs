@@ -13,9 +13,9 @@ use proto::{
     },
     r#type::v1::ExternalId,
 };
+use rayon::prelude::*;
 use serde_json::Value;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
+use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::{Journal, Tally, bar};
@@ -30,6 +30,7 @@ const CONCURRENCY: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A customer to create, and the line that says so.
+#[derive(Clone)]
 pub struct NewCustomer {
     pub line: usize,
     pub request: CreateProfileRequest,
@@ -69,103 +70,45 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Takes down a refusal; what is no fault of the row fails the import.
-    fn refuse(&mut self, field: &str, status: Status) -> anyhow::Result<()> {
-        use Code::{AlreadyExists, FailedPrecondition, InvalidArgument};
-        let reason = error::reason_of(&status);
-        let Some(reason) =
-            reason.filter(|_| matches!(status.code(), InvalidArgument | FailedPrecondition | AlreadyExists))
-        else {
-            return Err(crate::show::failed(status));
-        };
-        let violations = status.get_details_bad_request().into_iter().flat_map(|bad| bad.field_violations);
-        let fields = violations.map(|v| format!("{field}{}: {}", v.field, v.description));
-        self.refused.entry(reason).or_default().extend(fields);
-        Ok(())
+    /// Takes down a refusal of the row or of a part of it.
+    fn refuse(&mut self, part: &str, reason: &str, fields: Vec<String>) {
+        let fields = fields.into_iter().map(|field| format!("{part}{field}"));
+        self.refused.entry(reason.to_owned()).or_default().extend(fields);
     }
 }
 
-/// Creates customers with their contact points, or checks them alone. An import never changes what is there: a
-/// customer who is known by an external id of the row is passed over without a write, and a contact point that is there
-/// already as well.
-pub async fn import(
+/// A row that makes no customer: its line, and why.
+pub type NoCustomer = (usize, &'static str);
+
+/// A row: the customer unless it was refused, and what became of it so far.
+struct Checked {
+    customer: Option<NewCustomer>,
+    outcome: Outcome,
+}
+
+/// Creates customers with their contact points, or checks them alone. A row becomes a customer when its turn comes. An
+/// import never changes what is there: a customer who is known by an external id of the row is passed over without a
+/// write, and a contact point that is there already as well.
+pub async fn import<R: Sync>(
     client: &Client,
-    customers: Vec<NewCustomer>,
+    rows: &[R],
+    read: impl Fn(&R) -> Result<NewCustomer, NoCustomer> + Sync,
     dry_run: bool,
     journal: &mut Journal,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let (customers, mut tally, mut points) = check(customers, journal)?;
     if dry_run {
         println!("a dry run: nothing is written");
-        tally.created += customers.len() as u64;
-        points.created += customers.iter().map(|customer| customer.contact_points.len() as u64).sum::<u64>();
-    } else {
-        create(client, &customers, (&mut tally, &mut points), journal).await?;
     }
-    tally.print("customers", began);
-    if points.created + points.unchanged + points.refused > 0 {
-        points.print("contact points", began);
-    }
-    Ok(())
-}
-
-/// What is left once that is refused which the contract and the services can tell without their databases, and how
-/// much was.
-fn check(customers: Vec<NewCustomer>, journal: &mut Journal) -> anyhow::Result<(Vec<NewCustomer>, Tally, Tally)> {
-    let (mut left, mut tally, mut points) = (Vec::new(), Tally::default(), Tally::default());
-    let mut lines: HashMap<(String, String), usize> = HashMap::new();
-    for mut customer in customers {
-        let mut outcome = Outcome { line: customer.line, ..Default::default() };
-        let checked = profile::check(&customer.request);
-        // A row that is refused takes no id from a later one.
-        let id = first_id(&customer).filter(|_| checked.is_ok());
-        let twice = id.and_then(|id| match lines.entry((id.system, id.id)) {
-            Entry::Occupied(line) => Some(*line.get()),
-            Entry::Vacant(line) => {
-                line.insert(customer.line);
-                None
-            }
-        });
-        if let Some(line) = twice {
-            let field = format!("profile.external_ids[0]: is the one of line {line}");
-            outcome.refused.insert("EXTERNAL_ID_TAKEN".into(), vec![field]);
-        }
-        if let Err(failure) = checked {
-            outcome.refuse("", failure.into())?;
-        }
-        let is_refused = !outcome.refused.is_empty();
-        tally.refused += u64::from(is_refused);
-        // Those of a customer who is refused are not sent either.
-        let given = std::mem::take(&mut customer.contact_points).into_iter().filter(|_| !is_refused);
-        for (i, point) in given {
-            match contact::check(&add(&customer.request, &Uuid::nil().to_string(), &point)) {
-                Ok(()) => customer.contact_points.push((i, point)),
-                Err(failure) => {
-                    outcome.refuse(&format!("contact_points[{i}] "), failure.into())?;
-                    points.refused += 1;
-                }
-            }
-        }
-        for (reason, fields) in &outcome.refused {
-            journal.refuse(outcome.line, reason, fields);
-        }
-        if !is_refused {
-            left.push(customer);
-        }
-    }
-    Ok((left, tally, points))
-}
-
-async fn create(
-    client: &Client,
-    customers: &[NewCustomer],
-    (tally, points): (&mut Tally, &mut Tally),
-    journal: &mut Journal,
-) -> anyhow::Result<()> {
-    let progress = bar(customers.len() as u64, "customers");
-    let mut done =
-        stream::iter(customers.chunks(BATCH)).map(|customers| batch(client, customers)).buffered(CONCURRENCY);
+    let (mut tally, mut points) = (Tally::default(), Tally::default());
+    let progress = bar(rows.len() as u64, "customers");
+    let mut lines = HashMap::new();
+    let chunks = stream::iter(rows.chunks(BATCH)).map(|rows| {
+        let mut checked: Vec<Checked> = rows.par_iter().map(|row| check(read(row))).collect();
+        checked.iter_mut().for_each(|checked| refuse_twice(checked, &mut lines));
+        checked
+    });
+    let mut done = chunks.map(|checked| create(client, checked, dry_run)).buffered(CONCURRENCY);
     while let Some(outcomes) = done.next().await {
         for outcome in outcomes? {
             tally.add(&outcome.customers);
@@ -177,7 +120,82 @@ async fn create(
         }
     }
     progress.finish_and_clear();
+    tally.print("customers", began);
+    if points.created + points.unchanged + points.refused > 0 {
+        points.print("contact points", began);
+    }
     Ok(())
+}
+
+/// What is left of a row once that is refused which the contract and the services can tell without their databases.
+fn check(row: Result<NewCustomer, NoCustomer>) -> Checked {
+    let mut outcome = Outcome::default();
+    let mut customer = match row {
+        Ok(customer) => customer,
+        Err((line, text)) => {
+            outcome.line = line;
+            outcome.refuse("", "INVALID_ROW", vec![text.to_owned()]);
+            return Checked { customer: None, outcome };
+        }
+    };
+    outcome.line = customer.line;
+    if let Err(failure) = profile::check(&customer.request) {
+        outcome.refuse("", failure.reason().name, failure.invalid_fields());
+        outcome.customers.refused += 1;
+        return Checked { customer: None, outcome };
+    }
+    for (i, point) in std::mem::take(&mut customer.contact_points) {
+        match contact::check(&add(&customer.request, &Uuid::nil().to_string(), &point)) {
+            Ok(()) => customer.contact_points.push((i, point)),
+            Err(failure) => {
+                outcome.refuse(&format!("contact_points[{i}] "), failure.reason().name, failure.invalid_fields());
+                outcome.contact_points.refused += 1;
+            }
+        }
+    }
+    Checked { customer: Some(customer), outcome }
+}
+
+/// Refuses a customer whose first external id is an earlier row's. A row that was refused takes no id from a later one.
+fn refuse_twice(checked: &mut Checked, lines: &mut HashMap<(String, String), usize>) {
+    let Some(id) = checked.customer.as_ref().and_then(first_id) else { return };
+    match lines.entry((id.system, id.id)) {
+        Entry::Occupied(line) => {
+            let field = format!("profile.external_ids[0]: is the one of line {}", line.get());
+            // Nor are its contact points sent, nor counted.
+            let mut outcome = Outcome { line: checked.outcome.line, ..Default::default() };
+            outcome.refuse("", "EXTERNAL_ID_TAKEN", vec![field]);
+            outcome.customers.refused += 1;
+            *checked = Checked { customer: None, outcome };
+        }
+        Entry::Vacant(line) => drop(line.insert(checked.outcome.line)),
+    }
+}
+
+/// Creates who was not refused, and answers what became of all.
+async fn create(client: &Client, checked: Vec<Checked>, dry_run: bool) -> anyhow::Result<Vec<Outcome>> {
+    let (mut customers, mut places) = (Vec::new(), Vec::new());
+    let mut outcomes = Vec::new();
+    for (place, Checked { customer, outcome }) in checked.into_iter().enumerate() {
+        outcomes.push(outcome);
+        if let Some(customer) = customer {
+            customers.push(customer);
+            places.push(place);
+        }
+    }
+    if dry_run {
+        for (place, customer) in places.into_iter().zip(&customers) {
+            outcomes[place].customers.created += 1;
+            outcomes[place].contact_points.created += customer.contact_points.len() as u64;
+        }
+        return Ok(outcomes);
+    }
+    for (place, done) in places.into_iter().zip(batch(client, &customers).await?) {
+        outcomes[place].customers.add(&done.customers);
+        outcomes[place].contact_points.add(&done.contact_points);
+        done.refused.into_iter().for_each(|(reason, fields)| outcomes[place].refuse("", &reason, fields));
+    }
+    Ok(outcomes)
 }
 
 async fn batch(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec<Outcome>> {
@@ -200,7 +218,7 @@ async fn batch(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec
             ids[i] = Some(result.customer_id);
         } else {
             outcomes[i].customers.refused += 1;
-            outcomes[i].refused.entry(result.failure).or_default().extend(result.invalid_fields);
+            outcomes[i].refuse("", &result.failure, result.invalid_fields);
         }
     }
     let known =
@@ -222,8 +240,7 @@ async fn batch(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec
             "CONTACT_POINT_EXISTS" => outcome.contact_points.unchanged += 1,
             _ => {
                 outcome.contact_points.refused += 1;
-                let fields = result.invalid_fields.into_iter().map(|field| format!("contact_points[{i}] {field}"));
-                outcome.refused.entry(result.failure).or_default().extend(fields);
+                outcome.refuse(&format!("contact_points[{i}] "), &result.failure, result.invalid_fields);
             }
         }
     }

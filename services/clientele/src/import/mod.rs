@@ -74,8 +74,8 @@ impl Import {
             Import::Cdnow(_) => cdnow::import(&client, &contents, &mut journal).await?,
             Import::Ndjson(_) => ndjson::import(&client, &contents, dry_run, &mut journal).await?,
             Import::Csv(table) => {
-                let customers = csv::read(&contents, &table.mapping, &mut journal)?;
-                customers::import(&client, customers, dry_run, &mut journal).await?;
+                let rows = csv::read(&contents, &table.mapping, &mut journal)?;
+                customers::import(&client, &rows, csv::Row::customer, dry_run, &mut journal).await?;
             }
         }
         journal.finish()

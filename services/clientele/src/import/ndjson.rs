@@ -9,6 +9,7 @@ use proto::{
     interaction::v1::{Interaction, RecordInteractionRequest},
     order_history::v1::Order,
 };
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -19,29 +20,50 @@ use super::{
 };
 use crate::json::from_json;
 
+/// A row that is not read yet.
+struct Line<'a> {
+    number: usize,
+    text: &'a str,
+    /// Which of equal rows it is.
+    place: u32,
+}
+
+/// What a row tells of its kind at a glance.
+#[derive(Deserialize)]
+struct Kind {
+    profile: Option<IgnoredAny>,
+    customer: Option<IgnoredAny>,
+}
+
+const NO_ROW: &str = "expected a profile, a customer, an order or an interaction";
+
 /// Imports a file. A line that is no row of the contract is refused by itself.
 pub async fn import(client: &Client, contents: &[u8], dry_run: bool, journal: &mut Journal) -> anyhow::Result<()> {
     let text = std::str::from_utf8(contents).context("the file is no text")?;
-    let (mut profiles, mut orders, mut interactions) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut customers, mut orders, mut interactions) = (Vec::new(), Vec::new(), Vec::new());
     let mut places: HashMap<&str, u32> = HashMap::new();
-    for (line, row) in (1..).zip(text.lines()).filter(|(_, row)| !row.trim().is_empty()) {
-        let place = places.entry(row).or_default();
+    for (number, text) in (1..).zip(text.lines()).filter(|(_, row)| !row.trim().is_empty()) {
+        let place = places.entry(text).or_default();
         *place += 1;
-        match parse(row, *place, line) {
-            Ok(Row::Customer(customer)) => profiles.push(customer),
-            Ok(Row::Order(order)) => orders.push((line, order)),
-            Ok(Row::Interaction(request)) => interactions.push((line, request)),
+        let line = Line { number, text, place: *place };
+        if serde_json::from_str::<Kind>(text).is_ok_and(|kind| kind.profile.is_some() || kind.customer.is_some()) {
+            customers.push(line);
+            continue;
+        }
+        match parse(&line) {
+            Ok(Row::Order(order)) => orders.push((number, order)),
+            Ok(Row::Interaction(request)) => interactions.push((number, request)),
             // The parser's own text may quote the row.
-            Err(_) => journal.refuse(
-                line,
-                "INVALID_ROW",
-                &["expected a profile, a customer, an order or an interaction".into()],
-            ),
+            Ok(Row::Customer(_)) | Err(_) => journal.refuse(number, "INVALID_ROW", &[NO_ROW.into()]),
         }
     }
-    println!("read {} profiles, {} orders, {} interactions", profiles.len(), orders.len(), interactions.len());
-    if !profiles.is_empty() {
-        customers::import(client, profiles, dry_run, journal).await?;
+    println!("read {} profiles, {} orders, {} interactions", customers.len(), orders.len(), interactions.len());
+    if !customers.is_empty() {
+        let read = |line: &Line| match parse(line) {
+            Ok(Row::Customer(customer)) => Ok(customer),
+            _ => Err((line.number, NO_ROW)),
+        };
+        customers::import(client, &customers, read, dry_run, journal).await?;
     }
     if dry_run {
         // Their accounts need the customers, so there is nothing more to tell.
@@ -63,7 +85,7 @@ enum Row {
     Interaction(RecordInteractionRequest),
 }
 
-fn parse(row: &str, place: u32, line: usize) -> anyhow::Result<Row> {
+fn parse(&Line { number: line, text: row, place }: &Line) -> anyhow::Result<Row> {
     let Value::Object(object) = serde_json::from_str(row)? else { anyhow::bail!("no object") };
     let mut fields = object.into_iter();
     let (Some((kind, value)), None) = (fields.next(), fields.next()) else { anyhow::bail!("not one field") };

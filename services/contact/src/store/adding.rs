@@ -37,11 +37,11 @@ impl Store {
         call: &Call,
         requests: Vec<AddContactPointRequest>,
     ) -> Vec<Outcome<AddContactPointResponse>> {
-        let writes = requests.into_iter().map(|request| self.new(request)).collect();
+        let writes = requests.into_iter().map(|request| self.item(request)).collect();
         self.db.write_many(call, writes, |tx, new| Box::pin(add(tx, new))).await
     }
 
-    fn new(&self, request: AddContactPointRequest) -> Result<(Key, New), Failure> {
+    fn item(&self, request: AddContactPointRequest) -> Result<(Key, New), Failure> {
         validate(&request, request::add)?;
         let key = self.db.key(METHOD, &request.request_id, &request).map_err(Fault::into_failure)?;
         let customer = uuid(&request.customer_id).map_err(Fault::into_failure)?;

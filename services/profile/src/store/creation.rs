@@ -53,11 +53,11 @@ impl Store {
         call: &Call,
         requests: Vec<CreateProfileRequest>,
     ) -> Vec<Outcome<CreateProfileResponse>> {
-        let writes = requests.into_iter().map(|request| self.new(request)).collect();
+        let writes = requests.into_iter().map(|request| self.item(request)).collect();
         self.db.write_many(call, writes, |tx, new| Box::pin(create(tx, new))).await
     }
 
-    fn new(&self, request: CreateProfileRequest) -> Result<(Key, New), Failure> {
+    fn item(&self, request: CreateProfileRequest) -> Result<(Key, New), Failure> {
         validate(&request, request::create)?;
         let key = self.db.key(METHOD, &request.request_id, &request).map_err(Fault::into_failure)?;
         let (profile, provenance) = (request.profile.unwrap_or_default(), request.provenance);

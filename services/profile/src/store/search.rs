@@ -51,8 +51,8 @@ impl Store {
         query.push(" (select 1 from profile.profiles p where p.customer_id = n.customer_id and ");
         test(&mut query, filter, self.db.vault());
         query.push(" offset 0) p order by n.customer_id limit ").push_bind(size + 1);
-        // A statement that may never come again takes no place among those that are kept prepared.
-        let found = query.build_query_scalar().persistent(false).fetch_all(self.db.pool());
+        // What may never be asked in this form again takes no place among the statements that are kept prepared.
+        let found = query.build_query_scalar().persistent(filter.is_words()).fetch_all(self.db.pool());
         sql("select profile.name_tokens", found).await
     }
 
