@@ -32,7 +32,6 @@ fn email(customer_id: &str, address: String) -> AddContactPointRequest {
 #[tokio::test]
 async fn whatever_of_it_is_refused() {
     let seed = tests::seed();
-    println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let installation = Installation::start().await;
     let client = installation.client();
@@ -62,10 +61,10 @@ async fn whatever_of_it_is_refused() {
     for (result, single) in results.iter().zip(&singles) {
         match single {
             Ok(reply) => {
-                assert_eq!(result.failure, "");
+                assert_eq!(result.failure, "", "seed {seed}");
                 assert_eq!(result.replayed, reply.metadata().contains_key("clientele-replayed"));
             }
-            Err(reason) => assert_eq!((&result.failure, result.customer_id.as_str()), (reason, "")),
+            Err(reason) => assert_eq!((&result.failure, result.customer_id.as_str()), (reason, ""), "seed {seed}"),
         }
     }
     let refused = results.iter().filter(|result| !result.failure.is_empty()).count();

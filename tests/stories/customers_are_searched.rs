@@ -75,7 +75,6 @@ fn filter(random: &mut StdRng, depth: u32) -> (String, Holds) {
 #[tokio::test]
 async fn whatever_is_asked_of_them() {
     let seed = tests::seed();
-    println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let installation = Installation::start().await;
     let client = installation.client();
@@ -100,7 +99,7 @@ async fn whatever_is_asked_of_them() {
         }
         // By customer id where the name must hold a word; ids of their own batch rise as the customers were created.
         expected.sort_unstable();
-        assert_eq!(found, expected, "{query} {filter}");
+        assert_eq!(found, expected, "{query} {filter}, seed {seed}");
     }
 }
 
