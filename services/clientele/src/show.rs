@@ -6,6 +6,7 @@ use proto::{
     r#type::v1::{ExternalId, FederatedSubject, Identifier, OrderNumber, SocialIdentifier},
 };
 use serde_json::Value;
+use tonic_types::StatusExt;
 
 use crate::{Reach, json};
 
@@ -132,10 +133,12 @@ async fn get(client: &Client, customer_id: &str) -> anyhow::Result<Customer> {
     Ok(retry(call).await.map_err(failed)?.into_inner().customer.unwrap_or_default())
 }
 
-/// A failure as a person reads it: the text and the reason.
+/// A failure as a person reads it: the text, the reason, and what is wrong with each field.
 pub fn failed(status: tonic::Status) -> anyhow::Error {
     let reason = error::reason_of(&status).unwrap_or_else(|| format!("{:?}", status.code()));
-    anyhow::anyhow!("{} ({reason})", status.message())
+    let violations = status.get_details_bad_request().into_iter().flat_map(|bad| bad.field_violations);
+    let fields: String = violations.map(|v| format!("\n  {}: {}", v.field, v.description)).collect();
+    anyhow::anyhow!("{} ({reason}){fields}", status.message())
 }
 
 fn pair(text: String) -> anyhow::Result<(String, String)> {
