@@ -6,7 +6,6 @@ use proto::{
     interaction::v1::interaction_service_server, loyalty::v1::loyalty_service_server,
     order_history::v1::order_history_service_server, profile::v1::profile_service_server, r#type::v1::Identifier,
 };
-
 use tonic::Status;
 
 use crate::{Config, reason};
