@@ -226,3 +226,29 @@ async fn what_is_read_is_what_is_answered() {
     assert_eq!(whole, 0, "contact points were read without an index");
     assert!((10..=20).contains(&fetched), "{fetched} rows for ten look-ups");
 }
+
+/// A search for what is rare gives way after 20,000 customers, and goes on where it ended.
+#[tokio::test]
+async fn an_empty_page_may_have_another_behind_it() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let mut sql = installation.sql().await;
+    sqlx::raw_sql(
+        "insert into profile.customers (customer_id, version) select gen_random_uuid(), 1 from generate_series(1, 20100);
+         insert into profile.profiles
+             (customer_id, version, sealed, gender, language, time_zone, region, created_at, updated_at)
+         select customer_id, 1, '', 0, 'en', '', '', '2026-01-01', '2026-01-01' from profile.customers",
+    )
+    .execute(&mut sql)
+    .await
+    .unwrap();
+    let profile = Some(Profile { language: "pt".into(), ..Default::default() });
+    let request = CreateProfileRequest { request_id: client::request_id(), profile, provenance: None };
+    let rare = client.profile().create_profile(request).await.unwrap().into_inner().profile.unwrap();
+    let mut request = SearchProfilesRequest { filter: "language = pt".into(), ..Default::default() };
+    let first = client.profile().search_profiles(request.clone()).await.unwrap().into_inner();
+    assert!(first.profiles.is_empty() && !first.next_page_token.is_empty());
+    request.page_token = first.next_page_token;
+    let second = client.profile().search_profiles(request).await.unwrap().into_inner();
+    assert!(second.profiles == [rare] && second.next_page_token.is_empty());
+}
