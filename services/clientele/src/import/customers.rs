@@ -174,34 +174,24 @@ fn refuse_twice(checked: &mut Checked, lines: &mut HashMap<(String, String), usi
 
 /// Creates who was not refused, and answers what became of all.
 async fn create(client: &Client, checked: Vec<Checked>, dry_run: bool) -> anyhow::Result<Vec<Outcome>> {
-    let (mut customers, mut places) = (Vec::new(), Vec::new());
-    let mut outcomes = Vec::new();
-    for (place, Checked { customer, outcome }) in checked.into_iter().enumerate() {
-        outcomes.push(outcome);
-        if let Some(customer) = customer {
-            customers.push(customer);
-            places.push(place);
-        }
-    }
+    let (left, refused): (Vec<Checked>, Vec<Checked>) = checked.into_iter().partition(|row| row.customer.is_some());
+    let left = left.into_iter().filter_map(|row| Some((row.customer?, row.outcome)));
+    let (customers, mut outcomes): (Vec<NewCustomer>, Vec<Outcome>) = left.unzip();
     if dry_run {
-        for (place, customer) in places.into_iter().zip(&customers) {
-            outcomes[place].customers.created += 1;
-            outcomes[place].contact_points.created += customer.contact_points.len() as u64;
+        for (outcome, customer) in outcomes.iter_mut().zip(&customers) {
+            outcome.customers.created += 1;
+            outcome.contact_points.created += customer.contact_points.len() as u64;
         }
-        return Ok(outcomes);
+    } else {
+        batch(client, &customers, &mut outcomes).await?;
     }
-    for (place, done) in places.into_iter().zip(batch(client, &customers).await?) {
-        outcomes[place].customers.add(&done.customers);
-        outcomes[place].contact_points.add(&done.contact_points);
-        done.refused.into_iter().for_each(|(reason, fields)| outcomes[place].refuse("", &reason, fields));
-    }
+    outcomes.extend(refused.into_iter().map(|row| row.outcome));
     Ok(outcomes)
 }
 
-async fn batch(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec<Outcome>> {
+/// Creates customers, and adds to their outcomes.
+async fn batch(client: &Client, customers: &[NewCustomer], outcomes: &mut [Outcome]) -> anyhow::Result<()> {
     let mut ids = known(client, customers).await?;
-    let mut outcomes: Vec<Outcome> =
-        customers.iter().map(|customer| Outcome { line: customer.line, ..Default::default() }).collect();
     let new: Vec<usize> = (0..ids.len()).filter(|i| ids[*i].is_none()).collect();
     let requests = new.iter().map(|i| customers[*i].request.clone()).collect();
     let results = send(requests, |requests| async {
@@ -244,7 +234,7 @@ async fn batch(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec
             }
         }
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 /// A request that may take longer than a look-up.
