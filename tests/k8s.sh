@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the manifests with kubectl's kustomize and looks for all seven services.
+# Builds the manifests with kubectl's kustomize and looks for all services.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kubectl=$(command -v kubectl || true)
@@ -23,7 +23,7 @@ PYTHON
 fi
 built=$("$kubectl" kustomize k8s/base)
 echo "$built" | awk '/^kind:/ {kind=$2} /^  name:/ {print kind, $2}' | sort | uniq -c | sort -rn | awk '{print $2, $3}' > target/k8s.names
-for service in gateway profile contact order-history interaction loyalty consent; do
+for service in gateway profile contact order-history interaction loyalty consent insight; do
     grep -qx "Deployment $service" target/k8s.names
     grep -qx "Service $service" target/k8s.names
 done

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 url=${1:?a Postgres URL of an empty database}
-services="profile contact order-history interaction loyalty consent"
+services="profile contact order-history interaction loyalty consent insight"
 for service in $services; do
     schema=${service//-/_}
     psql -qX "$url" -c "create schema $schema"

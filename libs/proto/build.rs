@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver};
 
-const FILES: [&str; 19] = [
+const FILES: [&str; 24] = [
     "clientele/type/v1/category.proto",
     "clientele/type/v1/consistency.proto",
     "clientele/type/v1/value.proto",
@@ -21,9 +21,14 @@ const FILES: [&str; 19] = [
     "clientele/profile/v1/profile.proto",
     "clientele/contact/v1/contact.proto",
     "clientele/order_history/v1/order.proto",
+    "clientele/order_history/v1/purchase.proto",
     "clientele/interaction/v1/interaction.proto",
     "clientele/loyalty/v1/loyalty.proto",
     "clientele/consent/v1/consent.proto",
+    "clientele/insight/v1/tier.proto",
+    "clientele/insight/v1/lifetime.proto",
+    "clientele/insight/v1/recommendation.proto",
+    "clientele/insight/v1/insight.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

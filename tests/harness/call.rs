@@ -16,7 +16,9 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(
 /// Every public RPC of the contract.
 pub fn methods() -> Vec<MethodDescriptor> {
     let services = POOL.services().filter(|service| service.full_name().starts_with("clientele."));
-    let public = services.filter(|service| !["SectionService", "FeedService", "KeyService"].contains(&service.name()));
+    let public = services.filter(|service| {
+        !["SectionService", "FeedService", "KeyService", "PurchaseService"].contains(&service.name())
+    });
     public.flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 

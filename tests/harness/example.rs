@@ -33,12 +33,21 @@ impl Fixture {
             "GetCustomer" | "GetServiceBrief" | "GetProfile" | "ListContactPoints" | "ListOrders"
             | "GetOrderSummary" | "ListObservations" | "AssessProfile" | "ListIdentityChecks" | "GetAccount"
             | "ListDevices" | "GetHousehold" | "ListRelations" | "ListInteractions" | "ListCases"
-            | "ListConsentRecords" => read(json!({"customer_id": customer_id})),
-            "BatchGetCustomers" | "BatchGetProfiles" => read(json!({"customer_ids": [customer_id]})),
+            | "ListConsentRecords" | "GetValueTier" => read(json!({"customer_id": customer_id})),
+            "BatchGetCustomers" | "BatchGetProfiles" | "BatchGetValueTiers" => {
+                read(json!({"customer_ids": [customer_id]}))
+            }
             "LookupCustomer" => read(json!({"identifier": {"customer_id": customer_id}})),
             "BatchLookupCustomers" => read(json!({"identifiers": [{"email": format!("{tag}@example.org")}]})),
             "WatchCustomers" => read(json!({"initial_state": true, "customer_ids": [customer_id]})),
-            "ListProfiles" | "ListAttributeDefinitions" | "ListProgrammes" | "ListPurposes" => read(json!({})),
+            "ListProfiles" | "ListAttributeDefinitions" | "ListProgrammes" | "ListPurposes" | "GetProgress" => {
+                read(json!({}))
+            }
+            "FitLifetimeModel" | "GetLifetimeModel" => read(json!({"currency_code": "EUR"})),
+            "BatchGetPredictions" => read(json!({"customer_ids": [customer_id], "currency_code": "EUR"})),
+            "ListRecommendations" => read(json!({"customer_id": customer_id, "purpose_id": purpose_id})),
+            "ListRelatedItems" => read(json!({"sku": "CUP"})),
+            "CountValueTiers" => read(json!({"currency_code": "EUR"})),
             "SearchProfiles" => read(json!({"query": "Lovelace"})),
             "SearchCustomers" => read(json!({"query": "Lovelace", "filter": "create_time >= 2026-01-01"})),
             "CountOutboundInteractions" => read(json!({

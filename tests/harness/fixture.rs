@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use client::{Client, request_id};
 use proto::{
     consent::v1::*,
     contact::v1::*,
     customer::v1::{Customer, GetCustomerRequest},
+    insight::v1::{GetValueTierRequest, ListRelatedItemsRequest, ValueTier},
     interaction::v1::*,
     loyalty::v1::*,
     order_history::v1::*,
@@ -177,6 +180,8 @@ impl Fixture {
         };
         tokens.push(client.consent().grant_consent(request).await.unwrap().into_inner().consistency_token);
 
+        concluded(client, &customer_id).await;
+
         Self {
             customer_id,
             other_id,
@@ -192,6 +197,51 @@ impl Fixture {
             tokens,
         }
     }
+}
+
+/// Some who come back, more or less often, and some who do not.
+pub async fn regulars(client: &Client) {
+    let requests = (0..60).map(|_| CreateProfileRequest {
+        request_id: request_id(),
+        profile: Some(Profile::default()),
+        ..Default::default()
+    });
+    let request = BatchCreateProfilesRequest { requests: requests.collect() };
+    let created = client.profile().batch_create_profiles(request).await.unwrap().into_inner();
+    let (mut orders, mut last) = (Vec::new(), String::new());
+    for (i, result) in (0..).zip(created.results) {
+        last = result.customer_id;
+        let mut day = i * 3 % 80;
+        for j in 0..=(i % 5) * (i % 3) {
+            let mut order = order(&last, &format!("regular-{i}-{j}"));
+            order.placed_time = Some(prost_types::Timestamp { seconds: 1_735_689_600 + day * 86_400, nanos: 0 });
+            let price = 500 + i * 137 % 1000 + j * 41 % 300;
+            order.lines[0].unit_price_minor = Some(price);
+            (order.lines[0].amount_minor, order.total_minor) = (2 * price, 2 * price);
+            orders.push(order);
+            day += (i * 7 + j * 11) % 40 + 1;
+        }
+    }
+    let request = BatchRecordOrdersRequest { orders };
+    client.order_history().batch_record_orders(request).await.unwrap();
+    concluded(client, &last).await;
+    let cups = || ListRelatedItemsRequest { sku: "CUP".into(), ..Default::default() };
+    while client.insight().list_related_items(cups()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What is concluded from a customer's orders, once insight has heard of them.
+pub async fn concluded(client: &Client, customer_id: &str) -> Vec<ValueTier> {
+    for _ in 0..600 {
+        let request = GetValueTierRequest { customer_id: customer_id.to_owned(), ..Default::default() };
+        let tiers = client.insight().get_value_tier(request).await.unwrap().into_inner().value_tiers;
+        if !tiers.is_empty() {
+            return tiers;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("insight does not hear of orders");
 }
 
 /// An order of two pieces for 20 euros.

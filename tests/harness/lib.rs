@@ -7,11 +7,17 @@ mod postgres;
 mod redis;
 
 pub use call::{Caller, methods};
-pub use fixture::{Fixture, accrue, evidence, get, order};
+pub use fixture::{Fixture, accrue, concluded, evidence, get, order, regulars};
 pub use postgres::Postgres;
 pub use redis::Redis;
 
-use std::{collections::BTreeMap, env, net::SocketAddr, path::Path, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    env,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use access::{InternalKey, Purpose};
 use client::Client;
@@ -25,7 +31,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tonic::Status;
 
-/// Seven services in this process, on a database of their own.
+/// All services in this process, on a database of their own.
 pub struct Installation {
     /// The running services.
     pub suite: Suite,
@@ -203,7 +209,7 @@ async fn ready(url: &str, services: &[&str]) {
     }
 }
 
-/// `clientele up --processes`: seven processes on a database of their own.
+/// `clientele up --processes`: eight processes on a database of their own.
 pub struct Processes {
     /// The gateway.
     pub url: String,
@@ -214,7 +220,7 @@ pub struct Processes {
     /// What they were started with.
     pub plan: Plan,
     child: std::process::Child,
-    more: Mutex<Vec<std::process::Child>>,
+    more: Arc<Mutex<Vec<std::process::Child>>>,
     /// Where the keys are, and what is logged if the environment says what to log.
     pub state: TempDir,
 }
@@ -266,9 +272,9 @@ impl Processes {
         }
         // Someone must read on, or its last words would have nowhere to go.
         std::thread::spawn(move || lines.for_each(drop));
-        assert_eq!(ids.len(), 7, "clientele up --processes did not start");
+        assert_eq!(ids.len(), 8, "clientele up --processes did not start");
         let token = plan.keys.token("test", &[], 1).unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, more: Mutex::default(), state }
+        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, more: Arc::default(), state }
     }
 
     /// A typed client.
@@ -290,7 +296,7 @@ impl Processes {
         (url, process)
     }
 
-    /// Six more services and a gateway before them, on the same database, that know no Redis. Answers the
+    /// All services once more and a gateway before them, on the same database, that know no Redis. Answers the
     /// services' URLs, and the gateway's URL and process.
     pub async fn without_redis(&self) -> (Vec<String>, (String, u32)) {
         let no_redis = [("CLIENTELE_REDIS_URL", ""), ("CLIENTELE_CACHE_KEY_FILE", "")];
@@ -329,13 +335,17 @@ impl Processes {
         own.split('\0').filter_map(|variable| variable.split_once('=')).map(pair).collect()
     }
 
-    /// Kills a service's process, and gives what brings it back in its place.
-    pub fn kill(&self, service: &str) -> impl FnOnce() + use<'_> {
+    /// Kills a service's process, and gives what brings it back in its place, as a process with this id.
+    pub fn kill(&self, service: &str) -> impl Fn() -> u32 + use<> {
         let environment = self.environment(service);
         Self::signal(self.ids[service], "-KILL");
-        let mut process = std::process::Command::new(binary(service));
-        process.env_clear().envs(environment);
-        move || self.more.lock().unwrap().push(process.spawn().unwrap())
+        let (binary, more) = (binary(service), self.more.clone());
+        move || {
+            let process = std::process::Command::new(&binary).env_clear().envs(environment.clone()).spawn().unwrap();
+            let id = process.id();
+            more.lock().unwrap().push(process);
+            id
+        }
     }
 
     /// Sends a signal to a process.

@@ -14,7 +14,7 @@ async fn one_answer_holds_what_all_services_know() {
     let request = GetCustomerRequest { customer_id: fixture.customer_id.clone(), ..Default::default() };
     let customer = client.customer().get_customer(request).await.unwrap().into_inner().customer.unwrap();
     assert!(customer.unavailable.is_empty());
-    assert_eq!(customer.section_states.len(), 6);
+    assert_eq!(customer.section_states.len(), 7);
     assert_eq!(customer.profile.unwrap().profile.unwrap().name.unwrap().given_name, "Ada");
     let point = &customer.contact.unwrap().contact_points[0];
     assert_eq!(point.email.as_ref().unwrap().canonical, format!("{}@example.org", fixture.tag));

@@ -9,7 +9,7 @@ use tests::{Fixture, Processes};
 use tonic::Request;
 
 #[tokio::test]
-async fn without_loyalty_there_are_five_sections_and_a_name() {
+async fn without_loyalty_there_are_six_sections_and_a_name() {
     let processes = Processes::start(&[]).await;
     let client = processes.client();
     let fixture = Fixture::create(&client).await;
@@ -92,6 +92,6 @@ async fn a_service_that_cannot_start_ends_the_start_and_is_named() {
 fn check(customer: &Customer, reason: &str) {
     let missing: Vec<_> = customer.unavailable.iter().map(|u| (u.section(), u.reason.as_str())).collect();
     assert_eq!(missing, [(SectionName::Loyalty, reason)]);
-    assert_eq!(customer.section_states.len(), 5);
+    assert_eq!(customer.section_states.len(), 6);
     assert!(customer.profile.is_some() && customer.consent.is_some() && customer.loyalty.is_none());
 }

@@ -44,9 +44,9 @@ async fn everything_works_with_a_user_for_each_process_and_each_is_kept_to_its_o
     let fixture = Fixture::create(&client).await;
     let watch = |command: &[&str]| guarded.cli("watcher", "x", command);
     let (mut keys, mut tries, mut source) = (String::new(), 0, SectionSource::Database);
-    while (keys.lines().count(), source) != (6, SectionSource::Memory) {
+    while (keys.lines().count(), source) != (7, SectionSource::Memory) {
         tries += 1;
-        assert!(tries < 200, "of six sections Redis holds {keys:?}, and memory does not");
+        assert!(tries < 200, "of seven sections Redis holds {keys:?}, and memory does not");
         let customer = get(&client, &fixture.customer_id, Vec::new()).await.unwrap();
         source = customer.section_states.iter().map(|state| state.source()).max().unwrap();
         keys = watch(&["--scan", "--pattern", "clientele:section:*"]);

@@ -65,17 +65,17 @@ async fn one_look_up_is_one_trace_from_the_caller_to_the_statements() {
 
     let trace_id = hex(trace_id);
     for _ in 0..100 {
-        let all = services(&spans, &trace_id).len() == 7 && statements(&spans, &trace_id).len() == 6;
+        let all = services(&spans, &trace_id).len() == 8 && statements(&spans, &trace_id).len() == 7;
         // A span is told when it ends, so a statement comes before what it is part of.
         if all && orphan(&spans, &trace_id, &hex(caller)).is_none() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let names = ["consent", "contact", "gateway", "interaction", "loyalty", "order-history", "profile"];
+    let names = ["consent", "contact", "gateway", "insight", "interaction", "loyalty", "order-history", "profile"];
     assert_eq!(services(&spans, &trace_id), names.map(str::to_owned).into());
     let statements = statements(&spans, &trace_id);
-    assert_eq!(statements.len(), 6, "{statements:?}");
+    assert_eq!(statements.len(), 7, "{statements:?}");
     // Connected: every span leads to the caller's own.
     assert_eq!(orphan(&spans, &trace_id, &hex(caller)), None);
     let spans = spans.lock().unwrap();

@@ -166,5 +166,5 @@ async fn whoever_was_erased_can_neither_be_read_nor_written_and_everybody_else_c
     assert_eq!(keys.trim(), "");
 
     accrue(&client, &other.member_id).await;
-    assert_eq!(get(&client, &other.customer_id, other.tokens.clone()).await.unwrap().section_states.len(), 6);
+    assert_eq!(get(&client, &other.customer_id, other.tokens.clone()).await.unwrap().section_states.len(), 7);
 }

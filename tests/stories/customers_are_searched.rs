@@ -122,7 +122,7 @@ async fn a_found_customer_is_the_one_that_is_read() {
     let read = client.customer().batch_get_customers(batch).await.unwrap().into_inner().results;
     for (found, read) in found.iter().zip(read) {
         let read = read.customer.unwrap();
-        assert!(found.profile == read.profile && found.section_states.len() == 6);
+        assert!(found.profile == read.profile && found.section_states.len() == 7);
     }
     request = SearchCustomersRequest { filter: "region:DE region = DE".into(), ..Default::default() };
     request.read_mask = Some(prost_types::FieldMask { paths: vec!["contact".into()] });

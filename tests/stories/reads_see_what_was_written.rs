@@ -4,7 +4,7 @@ use proto::{
     profile::v1::*,
     r#type::v1::{Consistency, Identifier},
 };
-use tests::{Fixture, Installation, reason};
+use tests::{Fixture, Installation, reason, regulars};
 
 #[tokio::test]
 async fn a_read_with_the_tokens_of_writes_sees_them_all() {
@@ -83,6 +83,8 @@ async fn a_lost_write_about_one_customer_is_nothing_to_another() {
 async fn every_read_answers_its_example() {
     let installation = Installation::start().await;
     let fixture = Fixture::create(&installation.client()).await;
+    // Enough of them that there is a model.
+    regulars(&installation.client()).await;
     let caller = installation.caller();
     let mut reads = 0;
     for method in tests::methods() {

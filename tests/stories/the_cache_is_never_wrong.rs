@@ -19,7 +19,7 @@ fn sources(customer: &Customer) -> Vec<SectionSource> {
 async fn until_from(client: &Client, customer_id: &str, source: SectionSource) -> Customer {
     for _ in 0..200 {
         let customer = get(client, customer_id, Vec::new()).await.unwrap();
-        if sources(&customer) == [source; 6] {
+        if sources(&customer) == [source; 7] {
             return customer;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -101,7 +101,7 @@ async fn without_redis_everything_comes_from_the_database() {
     let fixture = Fixture::create(&client).await;
     for _ in 0..3 {
         let customer = get(&client, &fixture.customer_id, fixture.tokens.clone()).await.unwrap();
-        assert_eq!(sources(&customer), [SectionSource::Database; 6]);
+        assert_eq!(sources(&customer), [SectionSource::Database; 7]);
     }
 }
 
@@ -169,7 +169,7 @@ async fn an_emptied_redis_under_load_is_no_flood_for_postgres() {
     for reader in readers {
         reader.await.unwrap();
     }
-    assert!(most <= 12, "{most} queries at once for six services");
+    assert!(most <= 14, "{most} queries at once for seven services");
     until_from(&client, &customers[0], SectionSource::Memory).await;
 }
 

@@ -6,7 +6,7 @@ use sqlx::Executor;
 use tests::Installation;
 
 /// What is worked out from what is stored, whenever it is asked for.
-const COMPUTED: [&str; 12] = [
+const COMPUTED: [&str; 15] = [
     "Observation.prevailing_fields",
     "Profile.name_forms",
     "Profile.age",
@@ -19,6 +19,9 @@ const COMPUTED: [&str; 12] = [
     "OrderSummary.average_minor",
     "OrderSummary.mean_gap_seconds",
     "Relation.other_permitted",
+    "ValueTier.as_of_day",
+    "ValueTier.tier",
+    "ValueTier.segment",
 ];
 
 /// The fields of a message that no path leads to.

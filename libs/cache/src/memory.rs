@@ -19,7 +19,7 @@ const LIFETIME: Duration = Duration::from_secs(10);
 /// Invalidations are counted for so many groups of customers.
 const GROUPS: usize = 4096;
 /// Sections are numbered from 0.
-const SECTIONS: usize = 6;
+const SECTIONS: usize = 7;
 /// What a customer costs beside the sections, and each section beside its body.
 const OVERHEAD: u64 = 200;
 

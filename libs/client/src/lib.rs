@@ -20,6 +20,7 @@ use proto::{
     consent::v1::consent_service_client::ConsentServiceClient,
     contact::v1::contact_service_client::ContactServiceClient,
     customer::v1::customer_service_client::CustomerServiceClient,
+    insight::v1::insight_service_client::InsightServiceClient,
     interaction::v1::interaction_service_client::InteractionServiceClient,
     loyalty::v1::loyalty_service_client::LoyaltyServiceClient,
     order_history::v1::order_history_service_client::OrderHistoryServiceClient,
@@ -109,6 +110,11 @@ impl Client {
     /// What the customer allowed.
     pub fn consent(&self) -> ConsentServiceClient<Transport> {
         ConsentServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    /// What may be concluded about the customer.
+    pub fn insight(&self) -> InsightServiceClient<Transport> {
+        InsightServiceClient::new(self.transport()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// Remembers a write, so that [`consistency`](Self::consistency) covers it. The oldest of more

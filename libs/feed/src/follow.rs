@@ -55,7 +55,7 @@ where
         db.transact(&call.renewed(), move |tx| {
             let (work, message, from) = (work.clone(), message.clone(), from.clone());
             Box::pin(async move {
-                cursor_move(tx, feed, from.as_deref(), &message.resume_token).await?;
+                cursor_move(tx, feed, from.as_deref(), &message).await?;
                 if message.changes.is_empty() && message.states.is_empty() {
                     return Ok(());
                 }
@@ -67,20 +67,33 @@ where
     Ok(())
 }
 
-/// Moves the cursor, unless somebody else has moved it.
-async fn cursor_move(tx: &mut Tx, feed: &str, from: Option<&str>, to: &str) -> Result<()> {
+/// Moves the cursor, unless somebody else has moved it, and notes until when all is known: until the last change of a
+/// message, or until now when there is none.
+async fn cursor_move(tx: &mut Tx, feed: &str, from: Option<&str>, message: &WatchChangesResponse) -> Result<()> {
+    let last = message.changes.last().and_then(|change| store::time(change.occurred_time));
     let query = sqlx::query!(
         r#"
-        insert into cursors (feed, resume_token) select $1, $3
+        insert into cursors (feed, resume_token, followed_at)
+        select $1, $3, case when not $4 then coalesce($5, clock_timestamp()) end
         where $2::text is null or exists (select 1 from cursors where feed = $1)
-        on conflict (feed) do update set resume_token = excluded.resume_token where cursors.resume_token = $2
+        on conflict (feed) do update set resume_token = excluded.resume_token, followed_at = excluded.followed_at
+        where cursors.resume_token = $2
         "#,
         feed,
         from,
-        to
+        message.resume_token,
+        !message.states.is_empty() || from.is_none(),
+        last
     );
     match sql("insert cursors", query.execute(tx.sql())).await?.rows_affected() {
         0 => Err(reason::WRITE_CONFLICT.into()),
         _ => Ok(()),
     }
+}
+
+/// Forgets how far a feed was followed, so that it is followed from everyone's present state again.
+pub async fn begin_anew(db: &Db, feed: &str) -> Result<()> {
+    let query = sqlx::query!("delete from cursors where feed = $1", feed);
+    sql("delete cursors", query.execute(db.pool())).await?;
+    Ok(())
 }

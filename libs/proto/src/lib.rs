@@ -73,6 +73,11 @@ pub mod clientele {
             tonic::include_proto!("clientele.consent.v1");
         }
     }
+    pub mod insight {
+        pub mod v1 {
+            tonic::include_proto!("clientele.insight.v1");
+        }
+    }
 }
 
 pub use clientele::*;

@@ -30,6 +30,12 @@ pub struct ServiceConfig {
     pub internal_key_file: PathBuf,
     /// Where profile is, who knows which customers exist; profile itself needs none.
     pub profile_url: Option<String>,
+    /// Where order-history is, whom insight follows; the others need none.
+    #[serde(default)]
+    pub order_history_url: Option<String>,
+    /// Where consent is, whom insight asks before it recommends; the others need none.
+    #[serde(default)]
+    pub consent_url: Option<String>,
     /// Where Redis is; without it every read goes to the database.
     #[serde(default)]
     pub redis_url: Option<String>,

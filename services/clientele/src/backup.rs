@@ -29,7 +29,7 @@ const DUMP: &str = "database.dump";
 const ABOUT: &str = "backup.json";
 const RING: &str = "key-ring.json";
 
-/// Copies the six schemas as of one instant into a folder, and the key ring into another. Services go on
+/// Copies all schemas as of one instant into a folder, and the key ring into another. Services go on
 /// serving meanwhile.
 #[derive(clap::Args)]
 pub struct Backup {

@@ -59,7 +59,7 @@ impl Catalogue {
     }
 }
 
-/// Every column of the six schemas. Fails with a list of those that have no entry or one that does not hold.
+/// Every column of all schemas. Fails with a list of those that have no entry or one that does not hold.
 pub async fn entries(connection: &mut PgConnection) -> anyhow::Result<Vec<Entry>> {
     let contract = Contract::read()?;
     let (mut entries, mut faults) = (Vec::new(), Vec::new());

@@ -52,22 +52,16 @@ impl Keys {
             let kid = format!("development-{}", random(6));
             let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "alg": "EdDSA", "use": "sig"});
             fs::write(folder.join("jwks.json"), json!({ "keys": [jwk] }).to_string())?;
-            let names = SERVICES.into_iter().chain(["owner"]);
-            let passwords: BTreeMap<&str, String> = names.map(|name| (name, random(24))).collect();
             // Written last: the folder is whole when this file is there.
-            secret(&folder.join("passwords.json"), serde_json::to_string_pretty(&passwords)?.as_bytes())?;
+            fill(&folder.join("passwords.json"), "owner")?;
         }
-        // An installation from before there was a cache has none yet.
+        // An installation from before there was a cache has none yet, and a service that is new since no password.
         let cache = folder.join("cache-key-ring.json");
         if !cache.exists() {
             secret(&cache, KeyRing::generate().to_json().as_bytes())?;
         }
-        let redis = folder.join("redis-passwords.json");
-        if !redis.exists() {
-            let names = SERVICES.into_iter().chain([gateway::NAME]);
-            let passwords: BTreeMap<&str, String> = names.map(|name| (name, random(24))).collect();
-            secret(&redis, serde_json::to_string_pretty(&passwords)?.as_bytes())?;
-        }
+        fill(&folder.join("passwords.json"), "owner")?;
+        fill(&folder.join("redis-passwords.json"), gateway::NAME)?;
         Self::load(state)
     }
 
@@ -114,6 +108,20 @@ impl Keys {
         let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "purposes": purposes, "exp": exp});
         Ok(encode(&header, &claims, &key)?)
     }
+}
+
+/// Makes the passwords that a file does not have yet: one for each service, and one more.
+fn fill(file: &Path, more: &'static str) -> anyhow::Result<()> {
+    let known = if file.exists() { fs::read(file)? } else { b"{}".to_vec() };
+    let mut passwords: BTreeMap<String, String> = serde_json::from_slice(&known)?;
+    let names = || SERVICES.into_iter().chain([more]);
+    if names().any(|name| !passwords.contains_key(name)) {
+        for name in names() {
+            passwords.entry(name.to_owned()).or_insert_with(|| random(24));
+        }
+        secret(file, serde_json::to_string_pretty(&passwords)?.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// A file that only its owner can read.

@@ -7,6 +7,7 @@ mod backup;
 pub mod catalogue;
 pub mod database;
 mod import;
+mod insight;
 pub mod json;
 pub mod keys;
 pub mod processes;
@@ -34,7 +35,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Starts all seven services and what they need, and stays until Ctrl-C.
+    /// Starts all services and what they need, and stays until Ctrl-C.
     Up(up::Up),
     /// Imports a file through the public API.
     #[command(subcommand)]
@@ -45,6 +46,9 @@ enum Command {
     Lookup(show::Lookup),
     /// Finds customers by words of their names and by a filter.
     Search(search::Search),
+    /// Looks at what may be concluded from purchases.
+    #[command(subcommand)]
+    Insight(insight::Insight),
     /// Prints a caller's token for the installation in the state folder.
     Token(Token),
     /// Copies the database and its keys, apart.
@@ -92,6 +96,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Get(get) => get.run().await,
         Command::Lookup(lookup) => lookup.run().await,
         Command::Search(search) => search.run().await,
+        Command::Insight(insight) => insight.run().await,
         Command::Token(token) => {
             let keys = keys::Keys::load(&token.state)?;
             println!("{}", keys.token(&token.subject, &token.purposes, token.hours)?);

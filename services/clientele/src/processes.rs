@@ -1,4 +1,4 @@
-//! The seven binaries as seven processes, as they run in production.
+//! The eight binaries as eight processes, as they run in production.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -9,12 +9,12 @@ use std::{
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
-use crate::suite::{Plan, SERVICES};
+use crate::suite::{Addresses, Plan, SERVICES};
 
 /// A process gets so long to drain.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Seven running processes.
+/// The running processes.
 pub struct Processes {
     /// Where the gateway listens.
     pub address: SocketAddr,
@@ -30,11 +30,11 @@ impl Processes {
         }
         let addresses: Vec<SocketAddr> = ports.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         drop(ports);
-        let services: [SocketAddr; 6] = addresses.try_into().map_err(|_| anyhow::anyhow!("six services"))?;
+        let services: Addresses = addresses.try_into().map_err(|_| anyhow::anyhow!("an address for each"))?;
 
         let mut children = Vec::new();
-        for (name, address) in SERVICES.into_iter().zip(services) {
-            let config = plan.service(name, address, services[0])?;
+        for name in SERVICES {
+            let config = plan.service(name, &services)?;
             let mut command = binary(name)?;
             command
                 .env("CLIENTELE_LISTEN", config.listen.to_string())
@@ -43,8 +43,13 @@ impl Processes {
                 .env("CLIENTELE_KEY_RING_FILE", plan.keys.key_ring_file())
                 .env("CLIENTELE_ERASURE_JOURNAL", config.erasure_journal)
                 .env("CLIENTELE_INTERNAL_KEY_FILE", config.internal_key_file);
-            if let Some(url) = config.profile_url {
-                command.env("CLIENTELE_PROFILE_URL", url);
+            let upstreams = [
+                ("CLIENTELE_PROFILE_URL", config.profile_url),
+                ("CLIENTELE_ORDER_HISTORY_URL", config.order_history_url),
+                ("CLIENTELE_CONSENT_URL", config.consent_url),
+            ];
+            for (variable, url) in upstreams {
+                command.envs(url.map(|url| (variable, url)));
             }
             cached(&mut command, &config.redis_url, &config.cache_key_file);
             children.push((name, command.spawn().with_context(|| format!("{name} does not start"))?));
@@ -62,7 +67,8 @@ impl Processes {
             .env("CLIENTELE_ORDER_HISTORY_URL", config.order_history_url)
             .env("CLIENTELE_INTERACTION_URL", config.interaction_url)
             .env("CLIENTELE_LOYALTY_URL", config.loyalty_url)
-            .env("CLIENTELE_CONSENT_URL", config.consent_url);
+            .env("CLIENTELE_CONSENT_URL", config.consent_url)
+            .env("CLIENTELE_INSIGHT_URL", config.insight_url);
         cached(&mut command, &config.redis_url, &config.cache_key_file);
         children.push((gateway::NAME, command.spawn().context("the gateway does not start")?));
         let mut processes = Self { address: plan.listen, children };

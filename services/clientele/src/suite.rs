@@ -1,4 +1,4 @@
-//! All seven services in one process, for development, small installations and tests.
+//! All eight services in one process, for development, small installations and tests.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -13,8 +13,11 @@ use crate::{
 };
 
 /// The services with a schema, profile first.
-pub const SERVICES: [&str; 6] =
-    [profile::NAME, contact::NAME, order_history::NAME, interaction::NAME, loyalty::NAME, consent::NAME];
+pub const SERVICES: [&str; 7] =
+    [profile::NAME, contact::NAME, order_history::NAME, interaction::NAME, loyalty::NAME, consent::NAME, insight::NAME];
+
+/// Where each of them listens.
+pub type Addresses = [SocketAddr; SERVICES.len()];
 
 /// How callers' tokens are verified, if not by this machine's own keys.
 #[derive(Clone, clap::Args)]
@@ -31,7 +34,7 @@ pub struct Issuer {
     pub audience: Option<String>,
 }
 
-/// What every way to start the seven services needs.
+/// What every way to start the services needs.
 pub struct Plan {
     /// The database, with the role that prepares it.
     pub database_url: String,
@@ -52,8 +55,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A service's configuration, once its address and profile's are known.
-    pub fn service(&self, name: &str, listen: SocketAddr, profile: SocketAddr) -> anyhow::Result<ServiceConfig> {
+    /// A service's configuration, once everyone's addresses are known.
+    pub fn service(&self, name: &str, addresses: &Addresses) -> anyhow::Result<ServiceConfig> {
+        let of = |name: &str| SERVICES.iter().position(|other| *other == name).map(|i| addresses[i]);
+        let listen = of(name).with_context(|| format!("{name} is no service"))?;
+        let url = |whose: &str| of(whose).map(|address| format!("http://{address}"));
         let password = self.keys.passwords.get(name).with_context(|| format!("{name} has no password"))?;
         Ok(ServiceConfig {
             listen,
@@ -63,7 +69,9 @@ impl Plan {
             key_ring: None,
             erasure_journal: self.erasure_journal.clone(),
             internal_key_file: self.keys.internal_key_file(),
-            profile_url: (name != profile::NAME).then(|| format!("http://{profile}")),
+            profile_url: url(profile::NAME).filter(|_| name != profile::NAME),
+            order_history_url: url(order_history::NAME).filter(|_| name == insight::NAME),
+            consent_url: url(consent::NAME).filter(|_| name == insight::NAME),
             redis_url: self.redis_url(name)?,
             cache_key_file: Some(self.keys.cache_key_file()),
             drain_seconds: 0,
@@ -79,9 +87,9 @@ impl Plan {
 
     /// The gateway's configuration, once the services' addresses are known, in the order of
     /// [`SERVICES`].
-    pub fn gateway(&self, services: [SocketAddr; 6]) -> anyhow::Result<gateway::Config> {
+    pub fn gateway(&self, services: Addresses) -> anyhow::Result<gateway::Config> {
         let own = |path: PathBuf| path.display().to_string();
-        let [profile, contact, order_history, interaction, loyalty, consent] =
+        let [profile, contact, order_history, interaction, loyalty, consent, insight] =
             services.map(|address| format!("http://{address}"));
         Ok(gateway::Config {
             listen: self.listen,
@@ -95,6 +103,7 @@ impl Plan {
             interaction_url: interaction,
             loyalty_url: loyalty,
             consent_url: consent,
+            insight_url: insight,
             redis_url: self.redis_url(gateway::NAME)?,
             cache_key_file: Some(self.keys.cache_key_file()),
             memory_mib: 64,
@@ -103,18 +112,18 @@ impl Plan {
     }
 }
 
-/// Seven running services.
+/// The running services.
 pub struct Suite {
     /// Where the gateway listens.
     pub address: SocketAddr,
     /// Where the services listen, in the order of [`SERVICES`].
-    pub services: [SocketAddr; 6],
+    pub services: Addresses,
     stop: CancellationToken,
     running: JoinSet<anyhow::Result<()>>,
 }
 
 impl Suite {
-    /// Starts all seven in this process, on a prepared database, and waits until each answers.
+    /// Starts all in this process, on a prepared database, and waits until each answers.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
@@ -123,9 +132,9 @@ impl Suite {
             listeners.push(TcpListener::bind("127.0.0.1:0").await?);
         }
         let addresses: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let services: [SocketAddr; 6] = addresses.try_into().map_err(|_| anyhow::anyhow!("six services"))?;
-        for ((name, listener), address) in SERVICES.into_iter().zip(listeners).zip(services) {
-            let config = plan.service(name, address, services[0])?;
+        let services: Addresses = addresses.try_into().map_err(|_| anyhow::anyhow!("an address for each"))?;
+        for (name, listener) in SERVICES.into_iter().zip(listeners) {
+            let config = plan.service(name, &services)?;
             let stop = stop.clone();
             match name {
                 profile::NAME => running.spawn(profile::start(config, listener, stop)),
@@ -133,7 +142,8 @@ impl Suite {
                 order_history::NAME => running.spawn(order_history::start(config, listener, stop)),
                 interaction::NAME => running.spawn(interaction::start(config, listener, stop)),
                 loyalty::NAME => running.spawn(loyalty::start(config, listener, stop)),
-                _ => running.spawn(consent::start(config, listener, stop)),
+                consent::NAME => running.spawn(consent::start(config, listener, stop)),
+                _ => running.spawn(insight::start(config, listener, stop)),
             };
         }
         let listener =

@@ -20,7 +20,7 @@ use crate::{
 /// The state folder unless said.
 pub const STATE: &str = ".clientele";
 
-/// Starts all seven services and what they need, and stays until Ctrl-C.
+/// Starts all services and what they need, and stays until Ctrl-C.
 #[derive(clap::Args)]
 pub struct Up {
     /// Where the gateway listens.
@@ -35,7 +35,7 @@ pub struct Up {
     /// Your own Redis; a private one unless said.
     #[arg(long)]
     redis_url: Option<String>,
-    /// Starts the seven binaries as processes of their own.
+    /// Starts the eight binaries as processes of their own.
     #[arg(long)]
     processes: bool,
     /// Imports the CDNOW sample and shows a customer.
@@ -46,7 +46,7 @@ pub struct Up {
 }
 
 enum Services {
-    Inside(Suite),
+    Inside(Box<Suite>),
     Outside(Processes),
 }
 
@@ -80,12 +80,12 @@ impl Up {
             redis_users: self.redis_url.is_none(),
             connections: 20,
         };
-        println!("starting seven services …");
+        println!("starting eight services …");
         let start = async {
             database::prepare(&plan.database_url, &plan.keys.passwords).await?;
             anyhow::Ok(match self.processes {
                 true => Services::Outside(Processes::start(&plan).await?),
-                false => Services::Inside(Suite::start(&plan).await?),
+                false => Services::Inside(Box::new(Suite::start(&plan).await?)),
             })
         };
         let mut services = tokio::select! {

@@ -57,6 +57,8 @@ pub struct Config {
     pub loyalty_url: String,
     /// Where consent is.
     pub consent_url: String,
+    /// Where insight is.
+    pub insight_url: String,
     /// Where Redis is; without it every read goes to the services.
     #[serde(default)]
     pub redis_url: Option<String>,
@@ -76,7 +78,7 @@ fn default_memory() -> u64 {
 }
 
 /// The public services behind the gateway, by their full names in the contract.
-pub fn services() -> [&'static str; 6] {
+pub fn services() -> [&'static str; 7] {
     peers::SERVICES.map(|(.., service)| service)
 }
 

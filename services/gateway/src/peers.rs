@@ -3,21 +3,23 @@ use client::Peer;
 use error::Failure;
 use proto::{
     consent::v1::consent_service_server, contact::v1::contact_service_server, customer::v1::SectionName,
-    interaction::v1::interaction_service_server, loyalty::v1::loyalty_service_server,
-    order_history::v1::order_history_service_server, profile::v1::profile_service_server, r#type::v1::Identifier,
+    insight::v1::insight_service_server, interaction::v1::interaction_service_server,
+    loyalty::v1::loyalty_service_server, order_history::v1::order_history_service_server,
+    profile::v1::profile_service_server, r#type::v1::Identifier,
 };
 use tonic::Status;
 
 use crate::{Config, reason};
 
 /// The services by their sections, their names and their full names in the contract.
-pub const SERVICES: [(SectionName, &str, &str); 6] = [
+pub const SERVICES: [(SectionName, &str, &str); 7] = [
     (SectionName::Profile, "profile", profile_service_server::SERVICE_NAME),
     (SectionName::Contact, "contact", contact_service_server::SERVICE_NAME),
     (SectionName::OrderHistory, "order-history", order_history_service_server::SERVICE_NAME),
     (SectionName::Interaction, "interaction", interaction_service_server::SERVICE_NAME),
     (SectionName::Loyalty, "loyalty", loyalty_service_server::SERVICE_NAME),
     (SectionName::Consent, "consent", consent_service_server::SERVICE_NAME),
+    (SectionName::Insight, "insight", insight_service_server::SERVICE_NAME),
 ];
 
 /// A service behind the gateway.
@@ -33,15 +35,16 @@ pub struct Owner {
     pub peer: Peer,
 }
 
-/// The six services behind the gateway, profile first.
+/// The seven services behind the gateway, profile first.
 pub struct Peers(Vec<Owner>);
 
 impl Peers {
     /// Prepares the channels; each connects when it is first used.
     pub fn connect(config: &Config, key: &InternalKey) -> Result<Self, tonic::transport::Error> {
         let Config { profile_url, contact_url, order_history_url, interaction_url, .. } = config;
-        let Config { loyalty_url, consent_url, .. } = config;
-        let urls = [profile_url, contact_url, order_history_url, interaction_url, loyalty_url, consent_url];
+        let Config { loyalty_url, consent_url, insight_url, .. } = config;
+        let urls =
+            [profile_url, contact_url, order_history_url, interaction_url, loyalty_url, consent_url, insight_url];
         let owners = SERVICES.into_iter().zip(urls).map(|((section, name, service), url)| {
             Ok(Owner { section, name, service, peer: Peer::new(client::channel(url)?, key.clone()) })
         });

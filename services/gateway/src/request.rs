@@ -8,13 +8,14 @@ use proto::customer::v1::{
 };
 
 /// The sections by the names of their fields in a customer.
-pub const SECTIONS: [(&str, SectionName); 6] = [
+pub const SECTIONS: [(&str, SectionName); 7] = [
     ("profile", SectionName::Profile),
     ("contact", SectionName::Contact),
     ("order_history", SectionName::OrderHistory),
     ("interaction", SectionName::Interaction),
     ("loyalty", SectionName::Loyalty),
     ("consent", SectionName::Consent),
+    ("insight", SectionName::Insight),
 ];
 
 pub fn get(request: &GetCustomerRequest, violations: &mut Violations) {
@@ -71,8 +72,8 @@ mod tests {
 
     #[test]
     fn an_absent_or_empty_mask_means_everything() {
-        assert_eq!(sections(None).len(), 6);
-        assert_eq!(sections(Some(&FieldMask::default())).len(), 6);
+        assert_eq!(sections(None).len(), 7);
+        assert_eq!(sections(Some(&FieldMask::default())).len(), 7);
         let mask = FieldMask { paths: vec!["loyalty".into(), "profile".into()] };
         assert_eq!(sections(Some(&mask)), [SectionName::Profile, SectionName::Loyalty]);
     }

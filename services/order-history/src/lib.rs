@@ -1,6 +1,7 @@
 //! Order-history owns what a customer bought: orders with their revisions, payments, delivery and
 //! returns, and totals that always equal a recount. It never takes money and ships nothing.
 
+mod purchase;
 mod reason;
 mod record;
 mod request;
@@ -19,7 +20,10 @@ use feed::Feed;
 use proto::{
     feed::v1::feed_service_server::{self, FeedServiceServer},
     keys::v1::key_service_server::{self, KeyServiceServer},
-    order_history::v1::order_history_service_server::{self, OrderHistoryServiceServer},
+    order_history::v1::{
+        order_history_service_server::{self, OrderHistoryServiceServer},
+        purchase_service_server::{self, PurchaseServiceServer},
+    },
     section::v1::section_service_server::{self, SectionServiceServer},
 };
 use server::{Gate, ServiceConfig, Serving};
@@ -56,12 +60,14 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     let feed = Feed::start(db.clone(), load.clone());
     let service = Service { store, load };
     let routes = Routes::new(OrderHistoryServiceServer::new(service.clone()))
+        .add_service(PurchaseServiceServer::new(service.clone()))
         .add_service(SectionServiceServer::new(service.clone()))
         .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
         names: vec![
             order_history_service_server::SERVICE_NAME,
+            purchase_service_server::SERVICE_NAME,
             section_service_server::SERVICE_NAME,
             feed_service_server::SERVICE_NAME,
             key_service_server::SERVICE_NAME,

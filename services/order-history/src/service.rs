@@ -4,13 +4,15 @@ use ::store::Load;
 use futures_util::{Stream, StreamExt};
 use proto::{
     keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_server::KeyService},
-    order_history::v1::{order_history_service_server::OrderHistoryService, *},
+    order_history::v1::{
+        order_history_service_server::OrderHistoryService, purchase_service_server::PurchaseService, *,
+    },
     section::v1::{section_service_server::SectionService, *},
 };
 use server::{accept, accept_batch};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{record, request, store::Store};
+use crate::{purchase, record, request, store::Store};
 
 /// The RPCs of order-history.
 #[derive(Clone)]
@@ -90,6 +92,16 @@ impl SectionService for Service {
         self.store.db.require(message.consistency.as_ref()).await?;
         let resolutions = self.store.identifier_resolve(&message.identifiers).await?;
         Ok(Response::new(ResolveIdentifiersResponse { resolutions }))
+    }
+}
+
+#[tonic::async_trait]
+impl PurchaseService for Service {
+    type ReadPurchasesStream = Pin<Box<dyn Stream<Item = Result<ReadPurchasesResponse, Status>> + Send>>;
+
+    async fn read_purchases(&self, request: Request<ReadPurchasesRequest>) -> Reply<Self::ReadPurchasesStream> {
+        let (_, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(purchase::read(self.store.clone(), message).await?.boxed()))
     }
 }
 

@@ -60,6 +60,21 @@ impl Store {
         Ok(Page { items, next_page_token: page.next_page_token })
     }
 
+    /// The orders of customers.
+    pub async fn order_ids(&self, customers: &[Uuid]) -> Result<Vec<Uuid>> {
+        let query =
+            sqlx::query_scalar!("select order_id from order_history.orders where customer_id = any ($1)", customers);
+        sql("select order_history.orders", query.fetch_all(self.db.pool())).await
+    }
+
+    /// Orders without what is sealed. Nothing of who was erased is told.
+    pub async fn purchases(&self, ids: &[Uuid]) -> Result<Vec<Order>> {
+        let rows = Row::select(ids, self.db.pool()).await?;
+        let customers: Vec<Uuid> = rows.iter().map(Row::customer_id).collect();
+        let erased = self.db.erased(&customers).await?;
+        Ok(rows.into_iter().filter(|row| !erased.contains(&row.customer_id())).map(Row::shut).collect())
+    }
+
     /// The customers behind order numbers, in the order asked.
     pub async fn identifier_resolve(&self, identifiers: &[Identifier]) -> Result<Vec<Resolution>> {
         let numbers = identifiers.iter().filter_map(|identifier| identifier.order_number.clone());

@@ -160,6 +160,15 @@ impl Row {
             Some(sealed) => Order::decode(keys.open(place("orders", self.order_id), sealed)?.as_slice())?,
             None => Order::default(),
         };
+        Ok(self.with(sealed))
+    }
+
+    /// The order without what is sealed.
+    pub fn shut(self) -> Order {
+        self.with(Order::default())
+    }
+
+    fn with(self, sealed: Order) -> Order {
         let mut order = self.head.0.into_proto();
         if let (Some(delivery), Some(sealed)) = (&mut order.delivery, sealed.delivery) {
             delivery.address = sealed.address;
@@ -169,7 +178,7 @@ impl Row {
         order.payments = self.payments.0.into_iter().map(|row| row.into_proto(told_apart.next())).collect();
         order.lines = self.lines.0.into_iter().map(LineJson::into_proto).collect();
         order.returns = self.returns.0.into_iter().map(|row| row.into_proto(self.order_id)).collect();
-        Ok(order)
+        order
     }
 }
 

@@ -1,0 +1,111 @@
+//! Insight owns what may be concluded from what the other services record. It follows their changes, keeps the facts that it
+//! needs, and answers each conclusion with the numbers that decided. It records nothing of its own: all of it
+//! can be made anew from the others.
+
+mod catalogue;
+mod follow;
+mod lifetime;
+mod market;
+mod prediction;
+mod reason;
+mod recommend;
+mod recommendation;
+mod recount;
+mod request;
+mod section;
+mod service;
+mod store;
+mod tier;
+mod value;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ::store::{Db, Settings, loader};
+use access::{Call, Caller, InternalKey, Purpose};
+use anyhow::Context;
+use client::Peer;
+use feed::Feed;
+use proto::{
+    feed::v1::feed_service_server::{self, FeedServiceServer},
+    insight::v1::insight_service_server::{self, InsightServiceServer},
+    keys::v1::key_service_server::{self, KeyServiceServer},
+    section::v1::section_service_server::{self, SectionServiceServer},
+};
+use server::{Gate, ServiceConfig, Serving};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{service::Service, store::Store};
+
+/// The service's one name.
+pub const NAME: &str = "insight";
+
+/// What an erased customer leaves nothing of.
+const FORGET: &[&str] = &[
+    "delete from insight.purchases where customer_id = $1",
+    "delete from insight.customer_values where customer_id = $1",
+];
+
+/// Serves until `stop`.
+pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let key = InternalKey::read(NAME, &config.internal_key_file)?;
+    let keys = config.keys()?;
+    let orders = config.order_history_url.context("CLIENTELE_ORDER_HISTORY_URL is not set")?;
+    let orders = Peer::new(client::channel(&orders)?, key.clone());
+    let consent = config.consent_url.context("CLIENTELE_CONSENT_URL is not set")?;
+    let consent = Peer::new(client::channel(&consent)?, key.clone());
+    let db = Db::open(Settings {
+        service: NAME,
+        url: config.database_url,
+        max_connections: config.database_connections,
+        keys,
+        erasure_journal: config.erasure_journal,
+        forget: FORGET,
+        constraints: &[],
+        // Whoever is heard of from another service was vouched for there.
+        directory: None,
+        cache: server::cache(&config.redis_url, &config.cache_key_file)?,
+        migrations: sqlx::migrate!(),
+    })
+    .await?;
+    let store = Store { db: db.clone() };
+    let load = loader(&store, section::load);
+    let feed = Feed::start(db.clone(), load.clone());
+    tokio::spawn(follow::orders(store.clone(), orders, own_call()));
+    tokio::spawn(recount::keep(store.clone(), own_call()));
+    tokio::spawn(prediction::keep_fitted(store.clone(), own_call()));
+    let catalogue = catalogue::keep(store.clone());
+    let service = Service { store, load, catalogue, consent };
+    let routes = Routes::new(InsightServiceServer::new(service.clone()))
+        .add_service(SectionServiceServer::new(service.clone()))
+        .add_service(KeyServiceServer::new(service))
+        .add_service(FeedServiceServer::new(feed));
+    server::serve(Serving {
+        names: vec![
+            insight_service_server::SERVICE_NAME,
+            section_service_server::SERVICE_NAME,
+            feed_service_server::SERVICE_NAME,
+            key_service_server::SERVICE_NAME,
+        ],
+        routes,
+        gate: Gate::Internal(key),
+        upstreams: Vec::new(),
+        listener,
+        stop,
+        drain: Duration::from_secs(config.drain_seconds),
+    })
+    .await?;
+    db.close().await;
+    Ok(())
+}
+
+/// What is done by itself is done in insight's own name.
+fn own_call() -> Call {
+    let purpose = Purpose::parse("analytics").expect("a purpose of ours");
+    let caller = Caller { subject: Arc::from(NAME), purpose };
+    Call { caller, deadline: Instant::now() + Duration::from_secs(30), traceparent: "".into() }
+}
