@@ -49,11 +49,12 @@ catalogue: servers
 	@tests/with-servers.sh tests/catalogue.sh
 
 ## Measures reads and writes beside their peers. QUICK=1: reads alone, one round; CDNOW=FILE measures an import, and
-## CUSTOMERS=NUMBER one of customers with contact points, and how long it then takes to find them.
+## CUSTOMERS=NUMBER one of customers with contact points, and how long it then takes to find them. BASKETS=FILE imports orders, all but
+## each customer's last, and tells how often what is recommended lies in that.
 bench: servers
 	cargo build --workspace $(if $(CDNOW),,--profile bench)
 	$(if $(CDNOW),tests/bench.sh $(CDNOW),DURABLE=1 tests/with-servers.sh tests/bench/run.sh $(BENCH))
-BENCH = $(if $(CUSTOMERS),customers $(CUSTOMERS),$(if $(QUICK),2 1 10000,4 5 10000 200000 1000000))
+BENCH = $(if $(BASKETS),baskets $(abspath $(BASKETS)),$(if $(CUSTOMERS),customers $(CUSTOMERS),$(if $(QUICK),2 1 10000,4 5 10000 200000 1000000)))
 
 servers:
 	@tests/install.sh servers

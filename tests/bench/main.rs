@@ -6,10 +6,13 @@
 //! grows; they ascend, since the customers of one are there for the next. `ROW=cold` in the environment runs
 //! that path alone, for a profiler.
 //!
+//! `bench baskets FILE` imports a file of orders but for each customer's last, and compares with it what is recommended.
+//!
 //! `bench customers NUMBER [SECONDS]` imports so many customers and looks some of them up.
 
 #![expect(clippy::print_stdout, reason = "a table for people is what this is for")]
 
+mod baskets;
 mod customers;
 mod database;
 mod fresh;
@@ -56,6 +59,14 @@ async fn main() {
         let seconds = rest.first().map_or(10, |text| text.parse().unwrap());
         let processes = Processes::start(&[("RUST_LOG", "warn".to_owned())]).await;
         customers::customers(&processes, count.parse().unwrap(), Duration::from_secs(seconds)).await;
+        processes.stop();
+        return;
+    }
+    if let [what, file] = arguments.as_slice()
+        && what == "baskets"
+    {
+        let processes = Processes::start(&[("RUST_LOG", "warn".to_owned())]).await;
+        baskets::baskets(&processes, file.as_ref()).await;
         processes.stop();
         return;
     }

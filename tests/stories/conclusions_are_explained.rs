@@ -365,7 +365,7 @@ async fn a_follower_that_is_killed_at_any_moment_misses_nothing_and_counts_nothi
         select (select count(*) from (table counted except table derived) x) + (select count(*) from (table derived except table counted) y)
              + (select count(*) from order_history.orders o join order_history.order_lines using (order_id) where state <> 3)
              - (select count(*) from insight.purchase_lines)";
-    let mut differing = -1;
+    let mut differing = -1_i64;
     for _ in 0..600 {
         differing = sqlx::query_scalar(recount).fetch_one(&mut sql).await.unwrap();
         if differing == 0 {
