@@ -304,6 +304,50 @@ async fn next_change(messages: &mut tonic::Streaming<WatchCustomersResponse>) ->
     }
 }
 
+/// Who is far behind reads page by page what was there when it began, and only then what came meanwhile.
+#[tokio::test]
+async fn what_is_written_while_a_slow_reader_catches_up_is_not_missed() {
+    let installation = Installation::start().await;
+    let fixture = Fixture::create(&installation.client()).await;
+    let customer: Uuid = fixture.customer_id.parse().unwrap();
+    let mut sql = installation.sql().await;
+    let mut written = async |from: i64, to: i64| {
+        let insert = "insert into loyalty.changes
+                (id, aggregatetype, aggregateid, type, payload, customer_version, traceparent)
+            select gen_random_uuid(), 'ledger', $1, 'ledger.posted', '{}', n, '' from generate_series($2, $3) n";
+        sqlx::query(insert).bind(customer).bind(from).bind(to).execute(&mut sql).await.unwrap();
+    };
+    let key = access::InternalKey::read("gateway", &installation.plan.keys.internal_key_file()).unwrap();
+    let loyalty = clientele::suite::SERVICES.iter().position(|service| *service == "loyalty").unwrap();
+    let channel = client::channel(&format!("http://{}", installation.suite.services[loyalty])).unwrap();
+    let peer = client::Peer::new(channel, key);
+    let purpose = access::Purpose::parse("service").unwrap();
+    let caller = access::Caller { subject: "x".into(), purpose };
+    let call = access::Call { caller, deadline: Instant::now() + Duration::from_secs(60), traceparent: "".into() };
+    let watch = async |resume_token: String| {
+        let request = proto::feed::v1::WatchChangesRequest { resume_token, ..Default::default() };
+        peer.feed.clone().watch_changes(peer.request(&call, request)).await.unwrap().into_inner()
+    };
+    let begun = watch(String::new()).await.message().await.unwrap().unwrap().resume_token;
+
+    // More than the windows between the two take, so that it is told no faster than it is read.
+    written(1001, 31_000).await;
+    let mut messages = watch(begun).await;
+    let mut heard = Vec::new();
+    let mut paused = false;
+    while heard.len() < 30_010 {
+        let message = tokio::time::timeout(Duration::from_secs(5), messages.message()).await.unwrap().unwrap().unwrap();
+        heard.extend(message.changes.iter().map(|change| change.customer_version));
+        assert!(!message.changes.is_empty() || heard.len() < 1000, "{} were heard, and no more come", heard.len());
+        if !paused && !heard.is_empty() {
+            paused = true;
+            written(31_001, 31_010).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    assert!(heard.into_iter().eq(1001..=31_010));
+}
+
 #[tokio::test]
 async fn a_stream_hears_of_what_it_asked_for() {
     let installation = Installation::start().await;

@@ -115,11 +115,13 @@ impl Watch {
 
     /// The next page by SQL; the tailer's pages follow once there is no more.
     async fn read(&mut self) -> Result<Option<WatchChangesResponse>, Failure> {
-        // Before the page is read, so that nothing falls between.
+        // Before the page is read, so that nothing falls between. The snapshot that ends a batch is taken with its first
+        // page: only behind a batch of one page is the tailer heard of everything since.
         let tail = self.feed.tailer().subscribe();
+        let begins = !matches!(self.cursor, Cursor::Within(..));
         let page = Page::read(self.feed.db(), &self.cursor).await.map_err(Fault::into_failure)?;
         self.cursor = page.cursor(self.cursor.seen());
-        if page.last {
+        if page.last && begins {
             self.tail = Some(tail);
         }
         let heard = page.changes.into_iter().map(|(_, _, change)| change).filter(|change| self.filter.passes(change));
