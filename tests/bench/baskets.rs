@@ -34,7 +34,7 @@ struct Held {
 /// until all was counted, and how often one of ten recommendations lay in what was held out.
 pub async fn baskets(processes: &Processes, file: &Path) {
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
-    let held = hold_out(file, folder.path());
+    let (held, kept) = hold_out(file, folder.path());
     let began = Instant::now();
     import(processes, folder.path(), "customers.ndjson");
     import(processes, folder.path(), "orders.ndjson");
@@ -49,8 +49,9 @@ pub async fn baskets(processes: &Processes, file: &Path) {
     };
     let request = CreatePurposeRequest { request_id: request_id(), purpose: Some(purpose) };
     client.consent().create_purpose(request).await.unwrap();
-    counted(&client, held.keys().next().unwrap()).await;
-    println!("counted {:.0} s after the first customer was sent", began.elapsed().as_secs_f64());
+    let known = held.values().find_map(|held| held.before.first()).unwrap();
+    counted(&client, known, kept).await;
+    println!("all baskets counted {:.0} s after the first customer was sent", began.elapsed().as_secs_f64());
 
     let (mut again, mut new) = (Vec::new(), Vec::new());
     let mut asked = stream::iter(&held).map(|(customer, held)| ask(&client, customer, held)).buffer_unordered(8);
@@ -62,8 +63,9 @@ pub async fn baskets(processes: &Processes, file: &Path) {
     print("what is bought for the first time", &new);
 }
 
-/// Splits a file into what is imported and what is not, and answers the categories of each basket that is not.
-fn hold_out(file: &Path, folder: &Path) -> BTreeMap<String, Held> {
+/// Splits a file into what is imported and what is not, and answers the categories of each basket that is not, and how many of
+/// the others have any.
+fn hold_out(file: &Path, folder: &Path) -> (BTreeMap<String, Held>, i64) {
     let rows = || BufReader::new(File::open(file).unwrap()).lines().map(Result::unwrap);
     let order = |row: &str| serde_json::from_str::<Value>(row).ok()?.get_mut("order").map(Value::take);
     let text = |order: &Value, field: &str| order[field].as_str().unwrap().to_owned();
@@ -81,6 +83,7 @@ fn hold_out(file: &Path, folder: &Path) -> BTreeMap<String, Held> {
         .filter_map(|(customer, baskets)| Some((customer, baskets.into_iter().max()?.1)))
         .collect();
     let mut held: BTreeMap<String, Held> = last.keys().map(|customer| (customer.clone(), Held::default())).collect();
+    let mut with_categories = 0;
     let mut kept = BufWriter::new(File::create(folder.join("orders.ndjson")).unwrap());
     for row in rows() {
         let Some(order) = order(&row) else { continue };
@@ -89,13 +92,14 @@ fn hold_out(file: &Path, folder: &Path) -> BTreeMap<String, Held> {
         if !is_held {
             writeln!(kept, "{row}").unwrap();
         }
-        let Some(of) = held.get_mut(&customer) else { continue };
         let paths = order["lines"].as_array().unwrap().iter().map(|line| line["category_path"].to_string());
-        let paths = paths.filter(|path| path != "null");
+        let paths: BTreeSet<String> = paths.filter(|path| path != "null").collect();
+        with_categories += i64::from(!is_held && !paths.is_empty());
+        let Some(of) = held.get_mut(&customer) else { continue };
         if is_held { of.basket.extend(paths) } else { of.before.extend(paths) }
     }
     kept.flush().unwrap();
-    held
+    (held, with_categories)
 }
 
 fn import(processes: &Processes, folder: &Path, file: &str) {
@@ -109,21 +113,16 @@ fn import(processes: &Processes, folder: &Path, file: &str) {
     assert!(import.success(), "the import failed");
 }
 
-/// Waits until everything recorded until now is followed and counted.
-async fn counted(client: &Client, customer: &str) {
-    let recorded = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+/// Waits until so many baskets are counted.
+async fn counted(client: &Client, category: &str, baskets: i64) {
+    let category_path: Vec<String> = serde_json::from_str(category).unwrap();
     loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let progress = client.insight().get_progress(GetProgressRequest::default()).await.unwrap().into_inner();
-        let followed = progress.feeds.iter().all(|feed| feed.followed_time.is_some_and(|time| time.seconds > recorded));
-        if progress.feeds.is_empty() || !followed {
-            continue;
-        }
-        let followed = progress.feeds[0].followed_time.unwrap().seconds;
-        let reply = client.insight().list_recommendations(request(customer, RecommendationKind::BuyAgain)).await;
-        if reply.is_ok_and(|reply| reply.into_inner().counted_time.is_some_and(|time| time.seconds >= followed)) {
+        let request = ListRelatedItemsRequest { category_path: category_path.clone(), ..Default::default() };
+        let related = client.insight().list_related_items(request).await;
+        if related.is_ok_and(|related| related.into_inner().total_basket_count == baskets) {
             return;
         }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 /// Two counts are at least so far apart.
 const PAUSE: Duration = Duration::from_secs(1);
 /// And so many times as long as one takes.
-const SHARE: u32 = 20;
+const SHARE: u32 = 4;
 
 /// Something that is sold, as the newest order describes it.
 #[derive(Clone)]

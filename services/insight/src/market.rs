@@ -2,8 +2,8 @@
 //! by the level that is asked for.
 //!
 //! Two items are similar by how many customers bought both: the cosine `n(a, b) / √(n(a) · n(b))` of the sets of their
-//! customers, of which the 200 greatest are kept for each item. An item is consumed if at least a tenth of its customers
-//! bought it on more than one day; otherwise who has it is done with it.
+//! customers, of which the 200 greatest are kept for each item, as far as two customers bought both. An item is consumed
+//! if at least a tenth of its customers bought it on more than one day; otherwise who has it is done with it.
 
 use std::collections::BTreeMap;
 
@@ -94,30 +94,28 @@ impl Counts {
 }
 
 impl Market {
-    /// The market of some baskets over so many items.
+    /// The market of some baskets, customer by customer, over so many items.
     pub fn of(items: usize, baskets: &[Basket]) -> Self {
-        let mut days: BTreeMap<(u32, u32), Vec<i32>> = BTreeMap::new();
         let mut counts = vec![Counts::default(); items];
-        for basket in baskets {
-            for item in &basket.items {
-                counts[*item as usize].baskets += 1;
-                days.entry((basket.customer, *item)).or_default().push(basket.day);
-            }
-        }
-        let mut customers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for ((customer, item), mut days) in days {
-            customers.entry(customer).or_default().push(item);
-            days.sort_unstable();
-            days.dedup();
-            let count = &mut counts[item as usize];
-            count.customers += 1;
-            if let [first, .., last] = days[..] {
-                count.again += 1;
-                count.days += u64::from(last.abs_diff(first));
-                count.returns += days.len() as u64 - 1;
-            }
-        }
-        let by_customer = Lists::of(customers.into_values());
+        let by_customer = Lists::of(baskets.chunk_by(|a, b| a.customer == b.customer).map(|of_customer| {
+            let bought = of_customer.iter().flat_map(|basket| basket.items.iter().map(|item| (*item, basket.day)));
+            let mut bought: Vec<(u32, i32)> = bought.collect();
+            bought.iter().for_each(|(item, _)| counts[*item as usize].baskets += 1);
+            bought.sort_unstable();
+            bought.dedup();
+            let days = bought.chunk_by(|(a, _), (b, _)| a == b);
+            days.map(|days| {
+                let count = &mut counts[days[0].0 as usize];
+                count.customers += 1;
+                if let [(_, first), .., (_, last)] = days {
+                    count.again += 1;
+                    count.days += u64::from(last.abs_diff(*first));
+                    count.returns += days.len() as u64 - 1;
+                }
+                days[0].0
+            })
+            .collect()
+        }));
         let by_basket = Lists::of(baskets.iter().map(|basket| basket.items.clone()));
         let similar = similar(&counts, &by_customer);
         Self {
@@ -184,10 +182,10 @@ fn similar(counts: &[Counts], by_customer: &Lists) -> Vec<Vec<Companion>> {
             }
         }
         let of = f64::from(counts[item as usize].customers);
-        let mut companions: Vec<Companion> = Vec::with_capacity(touched.len());
+        let mut companions = Vec::new();
         for other in touched {
             let count = std::mem::take(&mut both[other as usize]);
-            if other != item {
+            if other != item && count > 1 {
                 let similarity = f64::from(count) / (of * f64::from(counts[other as usize].customers)).sqrt();
                 companions.push(Companion { item: other, both: count, similarity });
             }
@@ -198,6 +196,7 @@ fn similar(counts: &[Counts], by_customer: &Lists) -> Vec<Vec<Companion>> {
             companions.truncate(NEIGHBOURS);
         }
         companions.sort_unstable_by(order);
+        companions.shrink_to_fit();
         companions
     };
     (0..counts.len() as u32).map(of_item).collect()
@@ -242,7 +241,7 @@ mod tests {
                     };
                     let shared = (0..6).filter(|customer| buys(*customer, a) && buys(*customer, b)).count() as u32;
                     let similar = market.similar(a).iter().find(|companion| companion.item == b);
-                    prop_assert_eq!(similar.map_or(0, |companion| companion.both), shared);
+                    prop_assert_eq!(similar.map_or(0, |companion| companion.both), if shared > 1 { shared } else { 0 });
                 }
             }
         }
