@@ -33,9 +33,9 @@ pub struct Of {
 pub struct Recommend {
     /// The customer's id.
     customer_id: String,
-    /// The purpose that the customer must have allowed: marketing.
+    /// The purpose, as consent knows it, that the customer must have allowed.
     #[arg(long)]
-    purpose: String,
+    purpose_id: String,
     /// Recommends categories instead of stock keeping units.
     #[arg(long)]
     categories: bool,
@@ -115,7 +115,7 @@ impl Recommend {
         let level = if self.categories { ItemLevel::Category } else { ItemLevel::Sku };
         let request = ListRecommendationsRequest {
             customer_id: self.customer_id,
-            purpose_id: self.purpose,
+            purpose_id: self.purpose_id,
             level: level.into(),
             ..Default::default()
         };
