@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// And so many times as long as one takes.
 const SHARE: u32 = 4;
 
-/// Something that is sold, as the newest order describes it.
+/// Something that is sold, as the order describes it that was followed last.
 #[derive(Clone)]
 pub struct Item {
     pub sku: String,
@@ -112,7 +112,7 @@ impl Catalogue {
     async fn count(store: &Store) -> Result<Self> {
         let counted_at = Utc::now();
         let (items, baskets) = (store.items().await?, store.baskets().await?);
-        // Half a minute for the baskets of a great base, which no other call should wait for.
+        // It keeps a core busy for as long as there are baskets, which no other call should wait for.
         let count = move || {
             let skus = Shelf::of(&items, &baskets, |item| Some(item.clone()));
             let categories = Shelf::of(&items, &baskets, |item| {

@@ -26,7 +26,7 @@ pub async fn fit(store: &Store, call: &Call, currency: &str, day: NaiveDate) -> 
     let histories: Vec<History> = values.iter().map(|value| value.history(day)).collect();
     let spendings: Vec<Spending> = values.iter().map(|value| value.spending(unit)).collect();
     let repeats = histories.iter().filter(|history| history.repeats > 0.0).count();
-    // It takes a second for some ten thousand customers, which no other call should wait for.
+    // It keeps a core busy, which no other call should wait for.
     let fitted = tokio::task::spawn_blocking(move || (PurchaseModel::fit(&histories), SpendModel::fit(&spendings)));
     let (purchases, spend) = fitted.await.map_err(|_| reason::INTERNAL_ERROR)?;
     let customers = (values.len() as i64, repeats as i64);
