@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver};
 
-const FILES: [&str; 24] = [
+const FILES: [&str; 27] = [
     "clientele/type/v1/category.proto",
     "clientele/type/v1/consistency.proto",
     "clientele/type/v1/value.proto",
@@ -28,6 +28,9 @@ const FILES: [&str; 24] = [
     "clientele/insight/v1/tier.proto",
     "clientele/insight/v1/lifetime.proto",
     "clientele/insight/v1/recommendation.proto",
+    "clientele/insight/v1/affinity.proto",
+    "clientele/insight/v1/demand.proto",
+    "clientele/insight/v1/base.proto",
     "clientele/insight/v1/insight.proto",
 ];
 

@@ -33,21 +33,27 @@ impl Fixture {
             "GetCustomer" | "GetServiceBrief" | "GetProfile" | "ListContactPoints" | "ListOrders"
             | "GetOrderSummary" | "ListObservations" | "AssessProfile" | "ListIdentityChecks" | "GetAccount"
             | "ListDevices" | "GetHousehold" | "ListRelations" | "ListInteractions" | "ListCases"
-            | "ListConsentRecords" | "GetValueTier" => read(json!({"customer_id": customer_id})),
+            | "ListConsentRecords" | "GetValueTier" | "GetAffinity" => read(json!({"customer_id": customer_id})),
             "BatchGetCustomers" | "BatchGetProfiles" | "BatchGetValueTiers" => {
                 read(json!({"customer_ids": [customer_id]}))
             }
             "LookupCustomer" => read(json!({"identifier": {"customer_id": customer_id}})),
             "BatchLookupCustomers" => read(json!({"identifiers": [{"email": format!("{tag}@example.org")}]})),
             "WatchCustomers" => read(json!({"initial_state": true, "customer_ids": [customer_id]})),
-            "ListProfiles" | "ListAttributeDefinitions" | "ListProgrammes" | "ListPurposes" | "GetProgress" => {
-                read(json!({}))
-            }
+            "ListProfiles"
+            | "ListAttributeDefinitions"
+            | "ListProgrammes"
+            | "ListPurposes"
+            | "GetProgress"
+            | "CountCustomers" => read(json!({})),
             "FitLifetimeModel" | "GetLifetimeModel" => read(json!({"currency_code": "EUR"})),
             "BatchGetPredictions" => read(json!({"customer_ids": [customer_id], "currency_code": "EUR"})),
             "ListRecommendations" => read(json!({"customer_id": customer_id, "purpose_id": purpose_id})),
             "ListRelatedItems" => read(json!({"sku": "CUP"})),
+            "ListInterestedCustomers" => read(json!({"sku": "CUP", "purpose_id": purpose_id})),
             "CountValueTiers" => read(json!({"currency_code": "EUR"})),
+            "GetDemand" => read(json!({
+                "currency_code": "EUR", "first_month": "2025-01", "last_month": "2025-03"})),
             "SearchProfiles" => read(json!({"query": "Lovelace"})),
             "SearchCustomers" => read(json!({"query": "Lovelace", "filter": "create_time >= 2026-01-01"})),
             "CountOutboundInteractions" => read(json!({

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::{Client, request_id};
 use proto::{
     consent::v1::*,
     contact::v1::*,
     customer::v1::{Customer, GetCustomerRequest},
-    insight::v1::{GetValueTierRequest, ListRelatedItemsRequest, ValueTier},
+    insight::v1::*,
     interaction::v1::*,
     loyalty::v1::*,
     order_history::v1::*,
@@ -229,6 +229,24 @@ pub async fn regulars(client: &Client) {
     while client.insight().list_related_items(cups()).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    while client.insight().count_customers(CountCustomersRequest::default()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until insight knows what was recorded before.
+pub async fn followed(client: &Client) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    for _ in 0..600 {
+        let feeds = client.insight().get_progress(GetProgressRequest::default()).await.unwrap().into_inner().feeds;
+        let until =
+            |feed: &FollowedFeed| feed.followed_time.map(|at| Duration::new(at.seconds as u64, at.nanos as u32));
+        if feeds.len() == 6 && feeds.iter().all(|feed| until(feed).is_some_and(|until| until > now)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("insight does not follow");
 }
 
 /// What is concluded from a customer's orders, once insight has heard of them.

@@ -7,7 +7,7 @@ mod postgres;
 mod redis;
 
 pub use call::{Caller, methods};
-pub use fixture::{Fixture, accrue, concluded, evidence, get, order, regulars};
+pub use fixture::{Fixture, accrue, concluded, evidence, followed, get, order, regulars};
 pub use postgres::Postgres;
 pub use redis::Redis;
 
@@ -30,6 +30,9 @@ use proto::keys::v1::{DestroyKeysRequest, DestroyKeysResponse, key_service_clien
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tonic::Status;
+
+/// What is told of several customers is told of so many at least.
+pub const MIN_GROUP_SIZE: u32 = 5;
 
 /// All services in this process, on a database of their own.
 pub struct Installation {
@@ -71,7 +74,18 @@ pub async fn plan_on(admin_url: &str) -> (Plan, TempDir) {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let redis_url = env::var("CLIENTELE_TEST_REDIS_URL").ok();
     let erasure_journal = state.path().join("erasures");
-    (Plan { database_url, keys, erasure_journal, issuer, listen, redis_url, redis_users: false, connections: 5 }, state)
+    let plan = Plan {
+        database_url,
+        keys,
+        erasure_journal,
+        issuer,
+        listen,
+        redis_url,
+        redis_users: false,
+        connections: 5,
+        min_group_size: MIN_GROUP_SIZE,
+    };
+    (plan, state)
 }
 
 /// Drops the databases of tests whose process has ended, so that a run needs the disk of a few and not of all.

@@ -61,8 +61,7 @@ async fn a_service_accepts_only_its_own_installation() {
     let ask = |token: String| {
         let mut sections = section_service_client::SectionServiceClient::new(client::channel(&profile).unwrap());
         let customer_ids = vec![fixture.customer_id.clone()];
-        let mut request =
-            Request::new(BatchGetSectionsRequest { customer_ids, consistency: None, cache_missed: false });
+        let mut request = Request::new(BatchGetSectionsRequest { customer_ids, ..Default::default() });
         request.metadata_mut().insert("authorization", token.parse().unwrap());
         async move { sections.batch_get_sections(request).await }
     };
@@ -77,7 +76,7 @@ async fn a_service_accepts_only_its_own_installation() {
     // From outside there is no way to the internal contract at all.
     let mut sections = section_service_client::SectionServiceClient::new(client::channel(&installation.url()).unwrap());
     let customer_ids = vec![fixture.customer_id.clone()];
-    let mut request = Request::new(BatchGetSectionsRequest { customer_ids, consistency: None, cache_missed: false });
+    let mut request = Request::new(BatchGetSectionsRequest { customer_ids, ..Default::default() });
     request.metadata_mut().insert("authorization", format!("Bearer {}", installation.token()).parse().unwrap());
     request.metadata_mut().insert("clientele-purpose", "service".parse().unwrap());
     assert_eq!(reason(&sections.batch_get_sections(request).await.err().unwrap()), "METHOD_NOT_FOUND");

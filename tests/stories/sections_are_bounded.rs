@@ -27,11 +27,8 @@ async fn a_section_filled_to_its_limits_stays_below_16_kib() {
         let address = installation.suite.services[i];
         let mut sections =
             section_service_client::SectionServiceClient::new(client::channel(&format!("http://{address}")).unwrap());
-        let mut request = Request::new(BatchGetSectionsRequest {
-            customer_ids: vec![customer_id.clone()],
-            consistency: None,
-            cache_missed: false,
-        });
+        let mut request =
+            Request::new(BatchGetSectionsRequest { customer_ids: vec![customer_id.clone()], ..Default::default() });
         let caller = Caller { subject: "x".into(), purpose: access::Purpose::parse("service").unwrap() };
         let key = InternalKey::read("gateway", &installation.plan.keys.internal_key_file()).unwrap();
         request.metadata_mut().insert("authorization", key.authorization(&caller));

@@ -420,21 +420,29 @@ async fn what_a_follower_derives_equals_a_recount_however_often_it_is_killed() {
     let spawn = || {
         let (db, peer, call) = (db.clone(), peer.clone(), call.clone());
         tokio::spawn(async move {
-            feed::follow(&db, &peer, &call, "loyalty", |tx, message| {
-                Box::pin(async move {
-                    for change in message.changes.iter().filter(|change| change.r#type == "ledger.posted") {
-                        let customer: Uuid = change.customer_id.parse().unwrap();
-                        sqlx::query(
-                            "insert into interaction.heard values ($1, 1)
+            let read = async |message| Ok(message);
+            feed::follow(
+                &db,
+                &peer,
+                &call,
+                "loyalty",
+                read,
+                |tx, message: Arc<proto::feed::v1::WatchChangesResponse>| {
+                    Box::pin(async move {
+                        for change in message.changes.iter().filter(|change| change.r#type == "ledger.posted") {
+                            let customer: Uuid = change.customer_id.parse().unwrap();
+                            sqlx::query(
+                                "insert into interaction.heard values ($1, 1)
                              on conflict (customer_id) do update set posted = heard.posted + 1",
-                        )
-                        .bind(customer)
-                        .execute(tx.sql())
-                        .await?;
-                    }
-                    Ok(())
-                })
-            })
+                            )
+                            .bind(customer)
+                            .execute(tx.sql())
+                            .await?;
+                        }
+                        Ok(())
+                    })
+                },
+            )
             .await
         })
     };

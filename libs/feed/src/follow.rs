@@ -1,8 +1,9 @@
 //! For those who derive something of their own from another service's changes.
 
-use std::time::Duration;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use access::Call;
+use chrono::{DateTime, Utc};
 use client::Peer;
 use error::reason;
 use futures_util::future::BoxFuture;
@@ -14,16 +15,27 @@ use tonic::Status;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Follows the feed of a service for as long as the pool is open, from its beginning with everyone's
-/// present state. Each message is derived in one transaction with the cursor, and only if the cursor
+/// present state. What a message leads to is read before a transaction begins, so that none waits for another service; then
+/// it is derived from in one transaction with the cursor, and only if the cursor
 /// is where the message begins: however often and wherever this is interrupted, and by however many
-/// it is done at once, each has its effect once. An expired token ends it with that failure, since
-/// what was derived has a gap.
-pub async fn follow<W>(db: &Db, peer: &Peer, call: &Call, feed: &'static str, work: W) -> Result<(), Status>
+/// it is done at once, each has its effect once, and what was read earlier never replaces what was read later. An expired
+/// token ends it with that failure, since what was derived has a gap.
+pub async fn follow<R, F, T, W>(
+    db: &Db,
+    peer: &Peer,
+    call: &Call,
+    feed: &'static str,
+    read: R,
+    work: W,
+) -> Result<(), Status>
 where
-    W: for<'t> Fn(&'t mut Tx, WatchChangesResponse) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
+    R: Fn(WatchChangesResponse) -> F,
+    F: Future<Output = Result<T>>,
+    T: Send + Sync + 'static,
+    W: for<'t> Fn(&'t mut Tx, Arc<T>) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
 {
     while !db.pool().is_closed() {
-        match pass(db, peer, call, feed, &work).await {
+        match pass(db, peer, call, feed, &read, &work).await {
             Err(status) if status.code() == tonic::Code::OutOfRange => return Err(status),
             Err(status) => {
                 let reason = error::reason_of(&status);
@@ -36,9 +48,19 @@ where
     Ok(())
 }
 
-async fn pass<W>(db: &Db, peer: &Peer, call: &Call, feed: &'static str, work: &W) -> Result<(), Status>
+async fn pass<R, F, T, W>(
+    db: &Db,
+    peer: &Peer,
+    call: &Call,
+    feed: &'static str,
+    read: &R,
+    work: &W,
+) -> Result<(), Status>
 where
-    W: for<'t> Fn(&'t mut Tx, WatchChangesResponse) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
+    R: Fn(WatchChangesResponse) -> F,
+    F: Future<Output = Result<T>>,
+    T: Send + Sync + 'static,
+    W: for<'t> Fn(&'t mut Tx, Arc<T>) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
 {
     let query = sqlx::query_scalar!("select resume_token from cursors where feed = $1", feed);
     let token = sql("select cursors", query.fetch_optional(db.pool())).await?;
@@ -50,16 +72,20 @@ where
     };
     let mut messages = peer.feed.clone().watch_changes(peer.request(&call.renewed(), request)).await?.into_inner();
     while let Some(message) = messages.message().await? {
-        let (work, after) = (work.clone(), message.resume_token.clone());
-        let from = before.replace(after);
+        let step = Step::of(&message, before.replace(message.resume_token.clone()));
+        let news = match message.changes.is_empty() && message.states.is_empty() {
+            true => None,
+            false => Some(Arc::new(read(message).await?)),
+        };
+        let work = work.clone();
         db.transact(&call.renewed(), move |tx| {
-            let (work, message, from) = (work.clone(), message.clone(), from.clone());
+            let (work, step, news) = (work.clone(), step.clone(), news.clone());
             Box::pin(async move {
-                cursor_move(tx, feed, from.as_deref(), &message).await?;
-                if message.changes.is_empty() && message.states.is_empty() {
-                    return Ok(());
+                cursor_move(tx, feed, &step).await?;
+                match news {
+                    Some(news) => work(tx, news).await,
+                    None => Ok(()),
                 }
-                work(tx, message).await
             })
         })
         .await?;
@@ -67,10 +93,31 @@ where
     Ok(())
 }
 
+/// From where a message leads to where.
+#[derive(Clone)]
+struct Step {
+    from: Option<String>,
+    to: String,
+    /// Whether it tells present states, or is the first.
+    begins: bool,
+    /// When the last of its changes happened.
+    last: Option<DateTime<Utc>>,
+}
+
+impl Step {
+    fn of(message: &WatchChangesResponse, from: Option<String>) -> Self {
+        Self {
+            begins: !message.states.is_empty() || from.is_none(),
+            last: message.changes.last().and_then(|change| store::time(change.occurred_time)),
+            to: message.resume_token.clone(),
+            from,
+        }
+    }
+}
+
 /// Moves the cursor, unless somebody else has moved it, and notes until when all is known: until the last change of a
 /// message, or until now when there is none.
-async fn cursor_move(tx: &mut Tx, feed: &str, from: Option<&str>, message: &WatchChangesResponse) -> Result<()> {
-    let last = message.changes.last().and_then(|change| store::time(change.occurred_time));
+async fn cursor_move(tx: &mut Tx, feed: &str, step: &Step) -> Result<()> {
     let query = sqlx::query!(
         r#"
         insert into cursors (feed, resume_token, followed_at)
@@ -80,10 +127,10 @@ async fn cursor_move(tx: &mut Tx, feed: &str, from: Option<&str>, message: &Watc
         where cursors.resume_token = $2
         "#,
         feed,
-        from,
-        message.resume_token,
-        !message.states.is_empty() || from.is_none(),
-        last
+        step.from.as_deref(),
+        step.to,
+        step.begins,
+        step.last
     );
     match sql("insert cursors", query.execute(tx.sql())).await?.rows_affected() {
         0 => Err(reason::WRITE_CONFLICT.into()),

@@ -30,12 +30,24 @@ pub struct ServiceConfig {
     pub internal_key_file: PathBuf,
     /// Where profile is, who knows which customers exist; profile itself needs none.
     pub profile_url: Option<String>,
-    /// Where order-history is, whom insight follows; the others need none.
+    /// Where contact is, whom insight follows; the others need none, nor any of the following.
+    #[serde(default)]
+    pub contact_url: Option<String>,
+    /// Where order-history is, whom insight follows.
     #[serde(default)]
     pub order_history_url: Option<String>,
-    /// Where consent is, whom insight asks before it recommends; the others need none.
+    /// Where interaction is, whom insight follows.
+    #[serde(default)]
+    pub interaction_url: Option<String>,
+    /// Where loyalty is, whom insight follows.
+    #[serde(default)]
+    pub loyalty_url: Option<String>,
+    /// Where consent is, whom insight follows and asks before it recommends.
     #[serde(default)]
     pub consent_url: Option<String>,
+    /// Insight tells numbers of several customers only of so many at least; 10 unless said.
+    #[serde(default = "default_group")]
+    pub min_group_size: u32,
     /// Where Redis is; without it every read goes to the database.
     #[serde(default)]
     pub redis_url: Option<String>,
@@ -60,6 +72,10 @@ impl ServiceConfig {
 }
 
 fn default_connections() -> u32 {
+    10
+}
+
+fn default_group() -> u32 {
     10
 }
 

@@ -68,7 +68,7 @@ impl Db {
         let consistency = request.consistency.as_ref();
         let epoch = self.epoch();
         let ids = request.customer_ids.iter().map(|id| uuid(id)).collect::<Result<Vec<_>>>()?;
-        let past = request.cache_missed || consistency.is_some_and(|c| c.fully_consistent);
+        let past = request.cache_missed || request.uncached || consistency.is_some_and(|c| c.fully_consistent);
         let mut sections = match self.cache() {
             Some(cache) if !past => cache.get(&self.wants(&ids)).await,
             _ => ids.iter().map(|_| None).collect(),
@@ -79,7 +79,11 @@ impl Db {
         }
         let missing: Vec<Uuid> =
             ids.iter().zip(&sections).filter(|(_, section)| section.is_none()).map(|(id, _)| *id).collect();
-        let mut loaded = self.load(load, missing).await?.into_iter();
+        let loaded = match request.uncached {
+            true => self.load_past_cache(load, missing).await?,
+            false => self.load(load, missing).await?,
+        };
+        let mut loaded = loaded.into_iter();
         let mut sections: Vec<Section> =
             sections.into_iter().map(|section| section.or_else(|| loaded.next()).unwrap_or_default()).collect();
         self.refuse_stale(&mut sections, consistency)?;
@@ -99,7 +103,7 @@ impl Db {
         consistency: &Option<Consistency>,
     ) -> Result<Vec<Result<Option<T>>>> {
         let (customer_ids, consistency) = (customer_ids.to_vec(), consistency.clone());
-        let request = BatchGetSectionsRequest { customer_ids, consistency, cache_missed: false };
+        let request = BatchGetSectionsRequest { customer_ids, consistency, ..Default::default() };
         let decode = |section: Section| match section.failure.as_str() {
             "" if section.version == 0 => Ok(None),
             "" => T::decode(section.body).map(Some).map_err(|_| reason::INTERNAL_ERROR.into()),

@@ -42,10 +42,14 @@ impl Processes {
                 .env("CLIENTELE_DATABASE_CONNECTIONS", config.database_connections.to_string())
                 .env("CLIENTELE_KEY_RING_FILE", plan.keys.key_ring_file())
                 .env("CLIENTELE_ERASURE_JOURNAL", config.erasure_journal)
-                .env("CLIENTELE_INTERNAL_KEY_FILE", config.internal_key_file);
+                .env("CLIENTELE_INTERNAL_KEY_FILE", config.internal_key_file)
+                .env("CLIENTELE_MIN_GROUP_SIZE", config.min_group_size.to_string());
             let upstreams = [
                 ("CLIENTELE_PROFILE_URL", config.profile_url),
+                ("CLIENTELE_CONTACT_URL", config.contact_url),
                 ("CLIENTELE_ORDER_HISTORY_URL", config.order_history_url),
+                ("CLIENTELE_INTERACTION_URL", config.interaction_url),
+                ("CLIENTELE_LOYALTY_URL", config.loyalty_url),
                 ("CLIENTELE_CONSENT_URL", config.consent_url),
             ];
             for (variable, url) in upstreams {

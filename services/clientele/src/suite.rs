@@ -52,6 +52,8 @@ pub struct Plan {
     pub redis_users: bool,
     /// Connections to the database, for each service.
     pub connections: u32,
+    /// Insight tells numbers of several customers only of so many at least.
+    pub min_group_size: u32,
 }
 
 impl Plan {
@@ -60,6 +62,7 @@ impl Plan {
         let of = |name: &str| SERVICES.iter().position(|other| *other == name).map(|i| addresses[i]);
         let listen = of(name).with_context(|| format!("{name} is no service"))?;
         let url = |whose: &str| of(whose).map(|address| format!("http://{address}"));
+        let followed = |whose: &str| url(whose).filter(|_| name == insight::NAME);
         let password = self.keys.passwords.get(name).with_context(|| format!("{name} has no password"))?;
         Ok(ServiceConfig {
             listen,
@@ -70,8 +73,12 @@ impl Plan {
             erasure_journal: self.erasure_journal.clone(),
             internal_key_file: self.keys.internal_key_file(),
             profile_url: url(profile::NAME).filter(|_| name != profile::NAME),
-            order_history_url: url(order_history::NAME).filter(|_| name == insight::NAME),
-            consent_url: url(consent::NAME).filter(|_| name == insight::NAME),
+            contact_url: followed(contact::NAME),
+            order_history_url: followed(order_history::NAME),
+            interaction_url: followed(interaction::NAME),
+            loyalty_url: followed(loyalty::NAME),
+            consent_url: followed(consent::NAME),
+            min_group_size: self.min_group_size,
             redis_url: self.redis_url(name)?,
             cache_key_file: Some(self.keys.cache_key_file()),
             drain_seconds: 0,

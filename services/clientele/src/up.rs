@@ -38,6 +38,9 @@ pub struct Up {
     /// Starts the eight binaries as processes of their own.
     #[arg(long)]
     processes: bool,
+    /// Tells numbers of several customers only of so many at least.
+    #[arg(long, default_value_t = 10, env = "CLIENTELE_MIN_GROUP_SIZE")]
+    min_group_size: u32,
     /// Imports the CDNOW sample and shows a customer.
     #[arg(long)]
     demo: bool,
@@ -79,6 +82,7 @@ impl Up {
             redis_url: Some(servers.redis_url.clone()),
             redis_users: self.redis_url.is_none(),
             connections: 20,
+            min_group_size: self.min_group_size,
         };
         println!("starting eight services …");
         let start = async {

@@ -257,6 +257,7 @@ async fn load(owner: &Owner, life: &Known, customers: &[Uuid]) -> Result<Vec<Res
         customer_ids: customers.iter().map(Uuid::to_string).collect(),
         consistency: None,
         cache_missed: true,
+        uncached: false,
     };
     let read = Instant::now();
     let reply = owner.peer.sections.clone().batch_get_sections(owner.peer.request(&own_call(), message)).await;

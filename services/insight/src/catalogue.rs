@@ -91,6 +91,11 @@ impl Shelf {
         self.numbers.get(&item_id).copied()
     }
 
+    /// What is stored under some numbers, with what is said of those.
+    pub fn ids(&self, of: &HashMap<u32, f64>) -> Vec<(i32, f64)> {
+        self.numbers.iter().filter_map(|(id, number)| Some((*id, *of.get(number)?))).collect()
+    }
+
     pub fn item(&self, number: u32) -> &Item {
         &self.items[number as usize]
     }

@@ -1,42 +1,95 @@
 //! Following what the other services record. A change is only a sign of where to look: what is concluded from is read as it is
 //! now, so a rebuild from everyone's present state gives the same as having followed from the start.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use ::store::{Result, Tx, uuid};
+use ::store::{Result, uuid};
 use access::Call;
+use chrono::{Days, NaiveTime, Utc};
 use client::Peer;
 use proto::{
     feed::v1::WatchChangesResponse,
     order_history::v1::{Order, ReadPurchasesRequest, purchase_service_client::PurchaseServiceClient},
+    section::v1::{BatchGetSectionsRequest, Section},
 };
 use uuid::Uuid;
 
-use crate::store::{Store, purchases};
+use crate::{
+    store::{Store, purchases, traits},
+    traits::Traits,
+};
 
-/// The feed of orders.
-const ORDERS: &str = "order-history";
+/// So many sections are read at once.
+const BATCH: usize = 256;
 
-/// Follows the orders for as long as the pool is open.
-pub async fn orders(store: Store, peer: Peer, call: Call) {
+/// What is read of a service that is followed.
+#[derive(Clone, Copy)]
+pub enum Reads {
+    /// The orders themselves.
+    Orders,
+    /// What its sections say of customers.
+    Sections(fn(&[u8]) -> Result<Traits>),
+}
+
+/// What was read.
+enum News {
+    /// Orders, among them all of some customers.
+    Orders {
+        whole: Vec<Uuid>,
+        orders: Vec<Order>,
+    },
+    Traits(Vec<(Uuid, Traits)>),
+}
+
+/// Follows a service for as long as the pool is open.
+pub async fn keep(store: Store, feed: &'static str, reads: Reads, peer: Peer, call: Call) {
+    let read = |message| async {
+        match reads {
+            Reads::Orders => orders(&peer, &call.renewed(), message).await,
+            Reads::Sections(read) => sections(&peer, &call.renewed(), message, read).await,
+        }
+    };
     while !store.db.pool().is_closed() {
-        let (orders, caller) = (peer.clone(), call.clone());
-        let followed = feed::follow(&store.db, &peer, &call, ORDERS, move |tx, message| {
-            let (peer, call) = (orders.clone(), caller.renewed());
-            Box::pin(async move { derive(tx, &peer, &call, message).await })
+        let followed = feed::follow(&store.db, &peer, &call, feed, read, |tx, news: Arc<News>| {
+            Box::pin(async move {
+                match &*news {
+                    News::Orders { whole, orders } => purchases::put(tx, whole, orders).await,
+                    News::Traits(said) => traits::put(tx, said).await,
+                }
+            })
         });
         if let Err(status) = followed.await {
             let reason = error::reason_of(&status);
-            tracing::warn!(feed = ORDERS, reason, "changes are gone, so everyone's present state is read anew");
-            if let Err(fault) = feed::begin_anew(&store.db, ORDERS).await {
-                tracing::warn!(reason = fault.into_failure().reason().name, "the cursor could not be forgotten");
-            }
+            tracing::warn!(feed, reason, "changes are gone, so everyone's present state is read anew");
+            begin_anew(&store, feed).await;
         }
     }
 }
 
-/// Derives from one message of the feed.
-async fn derive(tx: &mut Tx, peer: &Peer, call: &Call, message: WatchChangesResponse) -> Result<()> {
+/// Reads everyone's present state anew when a day of UTC begins: people grow older, and what they allowed lapses.
+pub async fn keep_daily(store: Store, feeds: [&'static str; 2]) {
+    while !store.db.pool().is_closed() {
+        let now = Utc::now();
+        let tomorrow = (now.date_naive() + Days::new(1)).and_time(NaiveTime::MIN).and_utc();
+        tokio::time::sleep((tomorrow - now).to_std().unwrap_or(Duration::from_secs(1))).await;
+        for feed in feeds {
+            begin_anew(&store, feed).await;
+        }
+    }
+}
+
+async fn begin_anew(store: &Store, feed: &'static str) {
+    if let Err(fault) = feed::begin_anew(&store.db, feed).await {
+        tracing::warn!(feed, reason = fault.into_failure().reason().name, "the cursor could not be forgotten");
+    }
+}
+
+/// The orders that a message speaks of.
+async fn orders(peer: &Peer, call: &Call, message: WatchChangesResponse) -> Result<News> {
     let whole = message.states.iter().map(|state| uuid(&state.customer_id)).collect::<Result<Vec<Uuid>>>()?;
     // An order that changed twice is read once.
     let changed: BTreeSet<String> = message.changes.iter().filter_map(|change| order_id(&change.payload)).collect();
@@ -44,11 +97,9 @@ async fn derive(tx: &mut Tx, peer: &Peer, call: &Call, message: WatchChangesResp
         customer_ids: message.states.into_iter().map(|state| state.customer_id).collect(),
         order_ids: changed.into_iter().collect(),
     };
-    if request.customer_ids.is_empty() && request.order_ids.is_empty() {
-        return Ok(());
-    }
-    let orders = read(peer, call, request).await?;
-    purchases::put(tx, &whole, &orders).await
+    let nothing = request.customer_ids.is_empty() && request.order_ids.is_empty();
+    let orders = if nothing { Vec::new() } else { read(peer, call, request).await? };
+    Ok(News::Orders { whole, orders })
 }
 
 fn order_id(payload: &str) -> Option<String> {
@@ -65,4 +116,27 @@ async fn read(peer: &Peer, call: &Call, request: ReadPurchasesRequest) -> Result
         orders.extend(part.orders);
     }
     Ok(orders)
+}
+
+/// What the sections say of the customers that a message speaks of.
+async fn sections(
+    peer: &Peer,
+    call: &Call,
+    message: WatchChangesResponse,
+    read: fn(&[u8]) -> Result<Traits>,
+) -> Result<News> {
+    let told = message.states.into_iter().map(|state| (state.customer_id.clone(), state));
+    let mut sections: BTreeMap<String, Section> = told.collect();
+    let changed: BTreeSet<String> = message.changes.into_iter().map(|change| change.customer_id).collect();
+    let changed: Vec<String> = changed.into_iter().collect();
+    for ids in changed.chunks(BATCH) {
+        let request = BatchGetSectionsRequest { customer_ids: ids.to_vec(), uncached: true, ..Default::default() };
+        let answer = peer.sections.clone().batch_get_sections(peer.request(call, request)).await;
+        let answer = answer.map_err(|status| client::unreachable(&status))?.into_inner();
+        sections.extend(answer.sections.into_iter().map(|section| (section.customer_id.clone(), section)));
+    }
+    // Nothing is said of who was erased; who cannot be read keeps what was known.
+    let readable = sections.into_values().filter(|section| section.failure.is_empty());
+    let said = readable.map(|section| Ok((uuid(&section.customer_id)?, read(&section.body)?)));
+    Ok(News::Traits(said.collect::<Result<_>>()?))
 }

@@ -2,8 +2,13 @@
 //! needs, and answers each conclusion with the numbers that decided. It records nothing of its own: all of it
 //! can be made anew from the others.
 
+mod affinity;
+mod anonymity;
+mod base;
 mod catalogue;
+mod demand;
 mod follow;
+mod habit;
 mod lifetime;
 mod market;
 mod prediction;
@@ -16,6 +21,7 @@ mod section;
 mod service;
 mod store;
 mod tier;
+mod traits;
 mod value;
 
 use std::{
@@ -39,7 +45,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{service::Service, store::Store};
+use crate::{follow::Reads, service::Service, store::Store};
 
 /// The service's one name.
 pub const NAME: &str = "insight";
@@ -48,16 +54,28 @@ pub const NAME: &str = "insight";
 const FORGET: &[&str] = &[
     "delete from insight.purchases where customer_id = $1",
     "delete from insight.customer_values where customer_id = $1",
+    "delete from insight.traits where customer_id = $1",
+    "insert into insight.base_changes (customer_id) values ($1)",
 ];
 
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
     let keys = config.keys()?;
-    let orders = config.order_history_url.context("CLIENTELE_ORDER_HISTORY_URL is not set")?;
-    let orders = Peer::new(client::channel(&orders)?, key.clone());
-    let consent = config.consent_url.context("CLIENTELE_CONSENT_URL is not set")?;
-    let consent = Peer::new(client::channel(&consent)?, key.clone());
+    let min_group_size = config.min_group_size;
+    let peer = |url: Option<String>, name: &str| {
+        let url = url.with_context(|| format!("CLIENTELE_{name}_URL is not set"))?;
+        anyhow::Ok(Peer::new(client::channel(&url)?, key.clone()))
+    };
+    let consent = peer(config.consent_url, "CONSENT")?;
+    let followed = [
+        ("profile", Reads::Sections(traits::of_profile), peer(config.profile_url, "PROFILE")?),
+        ("contact", Reads::Sections(traits::of_contact), peer(config.contact_url, "CONTACT")?),
+        ("order-history", Reads::Orders, peer(config.order_history_url, "ORDER_HISTORY")?),
+        ("interaction", Reads::Sections(traits::of_interaction), peer(config.interaction_url, "INTERACTION")?),
+        ("loyalty", Reads::Sections(traits::of_loyalty), peer(config.loyalty_url, "LOYALTY")?),
+        ("consent", Reads::Sections(traits::of_consent), consent.clone()),
+    ];
     let db = Db::open(Settings {
         service: NAME,
         url: config.database_url,
@@ -75,11 +93,15 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     let store = Store { db: db.clone() };
     let load = loader(&store, section::load);
     let feed = Feed::start(db.clone(), load.clone());
-    tokio::spawn(follow::orders(store.clone(), orders, own_call()));
+    for (service, reads, peer) in followed {
+        tokio::spawn(follow::keep(store.clone(), service, reads, peer, own_call()));
+    }
+    tokio::spawn(follow::keep_daily(store.clone(), ["profile", "consent"]));
+    tokio::spawn(base::keep(store.clone(), own_call(), min_group_size.into()));
     tokio::spawn(recount::keep(store.clone(), own_call()));
     tokio::spawn(prediction::keep_fitted(store.clone(), own_call()));
     let catalogue = catalogue::keep(store.clone());
-    let service = Service { store, load, catalogue, consent };
+    let service = Service { store, load, catalogue, consent, min_group_size };
     let routes = Routes::new(InsightServiceServer::new(service.clone()))
         .add_service(SectionServiceServer::new(service.clone()))
         .add_service(KeyServiceServer::new(service))

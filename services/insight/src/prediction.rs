@@ -18,8 +18,12 @@ use crate::{
 /// It is looked so often whether a model should be fitted.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Fits the model of a currency to what was bought until the evening of a day, and stores it.
-pub async fn fit(store: &Store, call: &Call, currency: &str, day: NaiveDate) -> Result<Model> {
+/// So many repeats are told apart in what a model makes of the past.
+const REPEATS: usize = 7;
+
+/// Fits the model of a currency to what was bought until the evening of a day, and stores it. Answers it with what it makes of
+/// that.
+pub async fn fit(store: &Store, call: &Call, currency: &str, day: NaiveDate) -> Result<(Model, Vec<RepeatCount>)> {
     let mut values = store.all_values(Some(day)).await?;
     values.retain(|value| value.currency == currency);
     let unit = unit(currency);
@@ -27,11 +31,37 @@ pub async fn fit(store: &Store, call: &Call, currency: &str, day: NaiveDate) -> 
     let spendings: Vec<Spending> = values.iter().map(|value| value.spending(unit)).collect();
     let repeats = histories.iter().filter(|history| history.repeats > 0.0).count();
     // It keeps a core busy, which no other call should wait for.
-    let fitted = tokio::task::spawn_blocking(move || (PurchaseModel::fit(&histories), SpendModel::fit(&spendings)));
-    let (purchases, spend) = fitted.await.map_err(|_| reason::INTERNAL_ERROR)?;
+    let fitted = tokio::task::spawn_blocking(move || {
+        let purchases = PurchaseModel::fit(&histories)?;
+        let counts = repeat_counts(&PurchaseModel::of(&purchases.parameters), &histories);
+        Some((purchases, counts, SpendModel::fit(&spendings)))
+    });
+    let (purchases, counts, spend) = fitted.await.map_err(|_| reason::INTERNAL_ERROR)?.ok_or(reason::NO_MODEL)?;
     let customers = (values.len() as i64, repeats as i64);
-    let model = Model::new(currency, day, customers, purchases.ok_or(reason::NO_MODEL)?, spend);
-    store.model_put(&call.renewed(), model).await
+    let model = store.model_put(&call.renewed(), Model::new(currency, day, customers, purchases, spend)).await?;
+    Ok((model, counts))
+}
+
+/// How often customers came back, and how often they would have by the model.
+fn repeat_counts(model: &PurchaseModel, histories: &[History]) -> Vec<RepeatCount> {
+    // Many were seen for as long.
+    let mut seen: BTreeMap<u64, f64> = BTreeMap::new();
+    let mut customers = [0; REPEATS + 1];
+    for history in histories {
+        *seen.entry(history.seen.to_bits()).or_default() += 1.0;
+        customers[(history.repeats as usize).min(REPEATS)] += 1;
+    }
+    let mut expected = [0.0; REPEATS + 1];
+    for (weeks, n) in seen {
+        let probabilities = model.probabilities(f64::from_bits(weeks), REPEATS);
+        expected.iter_mut().zip(probabilities).for_each(|(sum, probability)| *sum += n * probability);
+    }
+    let count = |(repeat_count, (customer_count, expected_customer_count))| RepeatCount {
+        repeat_count,
+        customer_count,
+        expected_customer_count,
+    };
+    (0..).zip(customers.into_iter().zip(expected)).map(count).collect()
 }
 
 /// Fits a model for each currency once a day, and again on a day on which the customers have doubled; for as long as the

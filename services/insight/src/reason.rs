@@ -17,3 +17,8 @@ pub const NO_MODEL: Reason = reason(
 );
 pub const MODEL_NOT_FOUND: Reason =
     reason(Code::NotFound, "MODEL_NOT_FOUND", "No model was fitted for this currency until this day.");
+pub const TOO_FEW_CUSTOMERS: Reason = reason(
+    Code::FailedPrecondition,
+    "TOO_FEW_CUSTOMERS",
+    "So few customers were counted that nothing can be told of them without telling of each.",
+);

@@ -7,7 +7,7 @@ use proto::insight::v1::RecommendationKind as Kind;
 use crate::catalogue::Shelf;
 
 /// A purchase counts half as much for each so many days since.
-const HALF_LIFE_DAYS: f64 = 365.0;
+pub const HALF_LIFE_DAYS: f64 = 365.0;
 /// What was bought on so many last days leads to what goes with it.
 const LATELY: usize = 10;
 /// An accessory costs at most so much of what it is for: one in so many.

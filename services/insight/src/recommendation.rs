@@ -33,7 +33,9 @@ pub async fn list(
     call: &Call,
     request: &ListRecommendationsRequest,
 ) -> Result<ListRecommendationsResponse, Status> {
-    allowed(consent, call, request).await?;
+    if !allowed(consent, call, &request.customer_id, &request.purpose_id).await? {
+        return Err(Failure::from(reason::CONSENT_MISSING).into());
+    }
     let catalogue = counted(newest)?;
     let bought = store.bought(uuid(&request.customer_id)?).await?;
     let shelf = catalogue.shelf(request.level());
@@ -58,12 +60,7 @@ pub async fn list(
 /// What lies in baskets with an item.
 pub fn related(newest: &Newest, request: &ListRelatedItemsRequest) -> Result<ListRelatedItemsResponse, Failure> {
     let catalogue = counted(newest)?;
-    let (level, key) = match request.sku.as_str() {
-        "" => (ItemLevel::Category, request.category_path.clone()),
-        sku => (ItemLevel::Sku, vec![sku.to_owned()]),
-    };
-    let shelf = catalogue.shelf(level);
-    let number = shelf.find(&key).ok_or(reason::ITEM_NOT_FOUND)?;
+    let (shelf, number) = find(&catalogue, &request.sku, &request.category_path)?;
     let mut together = shelf.market.together(number);
     let name = |item: u32| shelf.item(item);
     together.sort_by(|(a, _), (b, _)| {
@@ -87,10 +84,10 @@ pub fn related(newest: &Newest, request: &ListRelatedItemsRequest) -> Result<Lis
 }
 
 /// Asks consent whether the customer may be addressed for the purpose. No answer means no.
-async fn allowed(consent: &Peer, call: &Call, request: &ListRecommendationsRequest) -> Result<(), Status> {
+pub async fn allowed(consent: &Peer, call: &Call, customer_id: &str, purpose_id: &str) -> Result<bool, Status> {
     let check = CheckConsentRequest {
-        customer_id: request.customer_id.clone(),
-        purpose_id: request.purpose_id.clone(),
+        customer_id: customer_id.to_owned(),
+        purpose_id: purpose_id.to_owned(),
         ..Default::default()
     };
     let checked = ConsentServiceClient::new(consent.channel.clone()).check_consent(consent.request(call, check)).await;
@@ -98,14 +95,21 @@ async fn allowed(consent: &Peer, call: &Call, request: &ListRecommendationsReque
         Some(_) => status,
         None => client::unreachable(&status).into(),
     };
-    if checked.map_err(told)?.into_inner().allowed {
-        Ok(())
-    } else {
-        Err(Failure::from(reason::CONSENT_MISSING).into())
-    }
+    Ok(checked.map_err(told)?.into_inner().allowed)
 }
 
-fn counted(newest: &Newest) -> Result<Arc<Catalogue>, Failure> {
+/// The shelf and the number of a stock keeping unit or else a category.
+pub fn find<'c>(catalogue: &'c Catalogue, sku: &str, path: &[String]) -> Result<(&'c Shelf, u32), Failure> {
+    let (level, key) = match sku {
+        "" => (ItemLevel::Category, path.to_vec()),
+        sku => (ItemLevel::Sku, vec![sku.to_owned()]),
+    };
+    let shelf = catalogue.shelf(level);
+    Ok((shelf, shelf.find(&key).ok_or(reason::ITEM_NOT_FOUND)?))
+}
+
+/// The newest count of all baskets.
+pub fn counted(newest: &Newest) -> Result<Arc<Catalogue>, Failure> {
     let counted = newest.borrow().clone();
     counted.ok_or_else(|| Failure::from(reason::NOT_COUNTED_YET).retry_after(std::time::Duration::from_secs(1)))
 }
@@ -137,7 +141,7 @@ fn recommendation(shelf: &Shelf, suggestion: Suggestion) -> Recommendation {
 }
 
 /// What people call an item.
-fn name(item: &catalogue::Item) -> String {
+pub fn name(item: &catalogue::Item) -> String {
     match (item.title.as_str(), item.sku.as_str()) {
         ("", "") => item.category_path.last().cloned().unwrap_or_default(),
         ("", sku) => sku.to_owned(),
@@ -145,7 +149,8 @@ fn name(item: &catalogue::Item) -> String {
     }
 }
 
-fn item(item: &catalogue::Item) -> Item {
+/// An item as it is told.
+pub fn item(item: &catalogue::Item) -> Item {
     Item {
         sku: item.sku.clone(),
         title: item.title.clone(),

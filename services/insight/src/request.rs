@@ -1,6 +1,6 @@
 //! What the contract's rules cannot say.
 
-use chrono::NaiveDate;
+use chrono::{Datelike, Months, NaiveDate, Utc};
 use error::{Failure, Violations};
 use proto::{insight::v1::*, section::v1::ResolveIdentifiersRequest};
 
@@ -46,5 +46,48 @@ pub fn day(text: &str) -> Result<Option<NaiveDate>, Failure> {
     match text {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| Failure::invalid("as_of_day", "is not a day")),
+    }
+}
+
+/// Months that have ended, from the first to the last, by their first days.
+#[derive(Clone, Copy)]
+pub struct Span {
+    pub first: NaiveDate,
+    pub last: NaiveDate,
+}
+
+/// So many months are told at once.
+const MONTHS: usize = 24;
+
+impl Span {
+    pub fn of(request: &GetDemandRequest) -> Self {
+        let day = |month: &str| format!("{month}-01").parse::<NaiveDate>().ok();
+        let newest = newest_month();
+        let last = day(&request.last_month).unwrap_or(newest);
+        let year = last.checked_sub_months(Months::new(11)).unwrap_or(last);
+        Self { first: day(&request.first_month).unwrap_or(year), last }
+    }
+
+    pub fn months(self) -> impl Iterator<Item = NaiveDate> {
+        let next = |month: &NaiveDate| month.checked_add_months(Months::new(1));
+        std::iter::successors(Some(self.first), next).take_while(move |month| *month <= self.last)
+    }
+}
+
+/// The last month that has ended.
+fn newest_month() -> NaiveDate {
+    let today = Utc::now().date_naive();
+    today.with_day(1).and_then(|first| first.checked_sub_months(Months::new(1))).unwrap_or(today)
+}
+
+pub fn get_demand(request: &GetDemandRequest, violations: &mut Violations) {
+    let span = Span::of(request);
+    if span.last > newest_month() {
+        violations.add("last_month", "has not ended");
+    }
+    if span.first > span.last {
+        violations.add("first_month", "is after the last");
+    } else if span.months().nth(MONTHS).is_some() {
+        violations.add("first_month", "is more than 23 months before the last");
     }
 }

@@ -8,7 +8,7 @@ use proto::{
 use server::accept;
 use tonic::{Request, Response, Status};
 
-use crate::{catalogue::Newest, prediction, recommendation, request, store::Store, value};
+use crate::{affinity, base, catalogue::Newest, demand, prediction, recommendation, request, store::Store, value};
 
 /// The RPCs of insight.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct Service {
     pub load: Load,
     pub catalogue: Newest,
     pub consent: Peer,
+    /// So many customers are behind each number that is told of several.
+    pub min_group_size: u32,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -49,8 +51,8 @@ impl InsightService for Service {
     async fn fit_lifetime_model(&self, request: Request<FitLifetimeModelRequest>) -> Reply<FitLifetimeModelResponse> {
         let (call, message) = accept(request, request::fit_lifetime_model)?;
         let day = request::day(&message.as_of_day)?.unwrap_or_else(prediction::yesterday);
-        let model = prediction::fit(&self.store, &call, &message.currency_code, day).await?;
-        Ok(Response::new(FitLifetimeModelResponse { model: Some(model.into_proto()) }))
+        let (model, repeat_counts) = prediction::fit(&self.store, &call, &message.currency_code, day).await?;
+        Ok(Response::new(FitLifetimeModelResponse { model: Some(model.into_proto()), repeat_counts }))
     }
 
     async fn get_lifetime_model(&self, request: Request<GetLifetimeModelRequest>) -> Reply<GetLifetimeModelResponse> {
@@ -80,6 +82,32 @@ impl InsightService for Service {
     async fn list_related_items(&self, request: Request<ListRelatedItemsRequest>) -> Reply<ListRelatedItemsResponse> {
         let (_, message) = accept(request, |_, _| ())?;
         Ok(Response::new(recommendation::related(&self.catalogue, &message)?))
+    }
+
+    async fn get_affinity(&self, request: Request<GetAffinityRequest>) -> Reply<GetAffinityResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(affinity::get(&self.store, &self.catalogue, &message).await?))
+    }
+
+    async fn list_interested_customers(
+        &self,
+        request: Request<ListInterestedCustomersRequest>,
+    ) -> Reply<ListInterestedCustomersResponse> {
+        let (call, message) = accept(request, |_, _| ())?;
+        let listed = affinity::interested(&self.store, &self.catalogue, &self.consent, &call, &message).await?;
+        Ok(Response::new(listed))
+    }
+
+    async fn get_demand(&self, request: Request<GetDemandRequest>) -> Reply<GetDemandResponse> {
+        let (_, message) = accept(request, request::get_demand)?;
+        let demand =
+            demand::get(&self.store, &message, request::Span::of(&message), self.min_group_size as usize).await?;
+        Ok(Response::new(demand))
+    }
+
+    async fn count_customers(&self, request: Request<CountCustomersRequest>) -> Reply<CountCustomersResponse> {
+        let (_, message) = accept(request, |_, _| ())?;
+        Ok(Response::new(base::count(&self.store, &message, self.min_group_size.into()).await?))
     }
 
     async fn get_progress(&self, request: Request<GetProgressRequest>) -> Reply<GetProgressResponse> {

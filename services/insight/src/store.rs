@@ -1,10 +1,14 @@
 //! The SQL of insight.
 
+mod bases;
+mod demand;
+mod interest;
 mod items;
 mod models;
 pub mod purchases;
 mod row;
 mod tiers;
+pub mod traits;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +20,8 @@ use store::{Db, Result, sql, timestamp};
 use uuid::Uuid;
 
 pub use self::{
+    demand::Line,
+    interest::Interest,
     models::Model,
     row::{Base, Value, day_number},
 };

@@ -25,11 +25,11 @@ pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
     let (mut bodies, now) = (HashMap::new(), Utc::now());
     for row in store.section_rows(&ids).await? {
         let valid_until = row.profile.as_ref().ok().and_then(|profile| valid_until(profile, now));
-        let section = row.profile.map(|profile| {
+        let section = row.profile.and_then(|profile| {
             let profile = present(profile, now);
             let external_id_total_size = profile.external_ids.len() as i32;
             let (profile, shortened) = shorten(profile);
-            ProfileSection { profile: Some(profile), external_id_total_size, shortened }
+            Ok(ProfileSection { profile: Some(profile), external_id_total_size, shortened, last_device: row.device? })
         });
         bodies.insert(row.customer_id, Body { valid_until, ..Body::lasting(row.version, section) });
     }

@@ -203,6 +203,7 @@ impl Store {
         let section = |row: Row| SectionRow {
             customer_id: row.customer_id,
             version: row.customer_version,
+            device: row.device(&keys),
             profile: row.open(&keys).map(|(profile, _)| profile),
         };
         Ok(rows.into_iter().map(section).collect())
@@ -278,6 +279,7 @@ pub struct SectionRow {
     pub customer_id: Uuid,
     pub version: i64,
     pub profile: Result<Profile>,
+    pub device: Result<Option<Device>>,
 }
 
 /// The profile as it is stored, to be changed, and what the database's clock says.

@@ -126,6 +126,32 @@ impl PurchaseModel {
         1.0 / (1.0 + self.odds_of_having_left(history))
     }
 
+    /// The probabilities that somebody comes back so many times within some weeks from the first purchase: for 0, 1 and so on, below
+    /// `most`, and for all the rest together.
+    pub fn probabilities(&self, weeks: f64, most: usize) -> Vec<f64> {
+        let Self { r, alpha, a, b } = *self;
+        let (coming, log_not) = (weeks / (alpha + weeks), r * (alpha / (alpha + weeks)).ln());
+        let ln_beta = |a: f64, b: f64| ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b);
+        // Fewer purchases than so many by somebody who never leaves.
+        let mut fewer = 0.0;
+        let mut probabilities: Vec<f64> = (0..most)
+            .map(|count| {
+                let x = count as f64;
+                let by_chance = (ln_gamma(r + x) - ln_gamma(r) - ln_gamma(x + 1.0) + log_not).exp() * coming.powf(x);
+                let stays = (ln_beta(a, b + x) - ln_beta(a, b)).exp() * by_chance;
+                let leaves = if count == 0 {
+                    0.0
+                } else {
+                    (ln_beta(a + 1.0, b + x - 1.0) - ln_beta(a, b)).exp() * (1.0 - fewer)
+                };
+                fewer += by_chance;
+                stays + leaves
+            })
+            .collect();
+        probabilities.push(1.0 - probabilities.iter().sum::<f64>());
+        probabilities
+    }
+
     /// How many purchases are expected within some weeks.
     ///
     /// The published form, `(a+b+x−1)/(a−1) · [1 − (1−z)^(r+x) · ₂F₁(r+x, b+x; a+b+x−1; z)]` with `z = t/(α+T+t)`, is 0/0

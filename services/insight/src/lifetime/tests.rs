@@ -137,3 +137,25 @@ fn what_has_no_maximum_has_no_model() {
     assert!(model.expected_spend(&Spending { repeats: 0.0, mean: 0.0 }).is_none());
     assert!(model.expected_spend(&Spending { repeats: 1.0, mean: 10.0 }).is_some());
 }
+
+#[test]
+fn published_parameters_give_the_probabilities_computed_apart_from_this_project() {
+    let probabilities = PUBLISHED.probabilities(39.0, 11);
+    let expected = [
+        0.573_786_352_096_009_4,
+        0.199_395_280_835_911_46,
+        0.085_429_759_539_060_76,
+        0.045_860_353_847_999_726,
+        0.027_671_449_335_782_198,
+        0.017_965_493_866_579_044,
+        0.012_268_976_715_554_538,
+        0.008_695_428_804_155_261,
+        0.006_340_308_309_256_064,
+        0.004_728_021_641_420_501,
+        0.003_590_429_540_189_673_4,
+    ];
+    for (got, expected) in probabilities.iter().zip(expected) {
+        assert!(close(*got, expected, 1e-9), "{got} instead of {expected}");
+    }
+    assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12 && probabilities[11] > 0.0);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use proto::order_history::v1::Order;
+use proto::order_history::v1::{Order, OrderLine};
 use store::{Result, Tx, sql, uuid};
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use super::{Store, row::day_number};
 use crate::catalogue::Item;
 
 /// Category paths travel to SQL as one text; names cannot hold a control character.
-const SEPARATOR: &str = "\u{1f}";
+pub const SEPARATOR: &str = "\u{1f}";
 
 /// Takes over the lines of orders that were put.
 pub async fn put(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
@@ -24,7 +24,9 @@ pub async fn put(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
     let (order_ids, numbers): (Vec<Uuid>, Vec<i32>) = kept().map(|(id, line)| (id, line.line_number)).unzip();
     let skus: Vec<String> = kept().map(|(_, line)| line.sku.clone()).collect();
     let quantities: Vec<i64> = kept().map(|(_, line)| line.quantity - line.quantity_returned).collect();
-    let amounts: Vec<i64> = kept().map(|(_, line)| line.amount_minor).collect();
+    // Of what came back the same part of the amount is gone, to the nearest minor unit.
+    let amount = |line: &OrderLine, quantity: i64| (line.amount_minor * quantity + line.quantity / 2) / line.quantity;
+    let amounts: Vec<i64> = kept().zip(&quantities).map(|((_, line), quantity)| amount(line, *quantity)).collect();
     let query = sqlx::query!(
         r#"
         insert into insight.purchase_lines (order_id, line_number, item_id, quantity, amount_minor)
@@ -55,9 +57,7 @@ async fn describe(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
     let titles: Vec<String> = items.values().map(|(line, _)| line.title.clone()).collect();
     let paths: Vec<String> = items.values().map(|(line, _)| line.category_path.join(SEPARATOR)).collect();
     let brands: Vec<String> = items.values().map(|(line, _)| line.brand.clone()).collect();
-    let price = |line: &proto::order_history::v1::OrderLine| {
-        line.unit_price_minor.unwrap_or(line.amount_minor / line.quantity.max(1))
-    };
+    let price = |line: &OrderLine| line.unit_price_minor.unwrap_or(line.amount_minor / line.quantity.max(1));
     let prices: Vec<i64> = items.values().map(|(line, _)| price(line)).collect();
     let currencies: Vec<String> = items.values().map(|(_, currency)| (*currency).to_owned()).collect();
     let query = sqlx::query!(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use proto::order_history::v1::{Order, OrderState};
+use proto::order_history::v1::{Order, OrderState, PaymentState};
 use serde_json::json;
 use store::{Change, Result, Tx, sql, time, uuid};
 use uuid::Uuid;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     items,
     row::{Base, Value},
+    traits,
 };
 use crate::tier;
 
@@ -47,6 +48,7 @@ pub async fn put(tx: &mut Tx, whole: &[Uuid], orders: &[Order]) -> Result<()> {
     let kept: BTreeSet<Uuid> = rows.order_id.into_iter().collect();
     let bought = orders.iter().filter(|order| uuid(&order.order_id).is_ok_and(|id| kept.contains(&id)));
     items::put(tx, &bought.collect::<Vec<_>>()).await?;
+    traits::refresh(tx, &customers).await?;
     refresh(tx, &customers, &versions).await
 }
 
@@ -107,6 +109,10 @@ struct Rows {
     placed_at: Vec<DateTime<Utc>>,
     currency: Vec<String>,
     net_minor: Vec<i64>,
+    channel: Vec<i32>,
+    store_id: Vec<String>,
+    payment_method: Vec<String>,
+    discount_minor: Vec<i64>,
 }
 
 impl Rows {
@@ -116,22 +122,37 @@ impl Rows {
         self.placed_at.push(placed_at);
         self.currency.push(order.currency_code.clone());
         self.net_minor.push(order.total_minor - order.refunded_minor);
+        self.channel.push(order.channel);
+        self.store_id.push(order.store_id.clone());
+        let most =
+            order.payments.iter().filter(|paid| paid.state() != PaymentState::Failed).max_by_key(|p| p.amount_minor);
+        self.payment_method.push(most.map(|paid| paid.method.clone()).unwrap_or_default());
+        let of_lines: i64 = order.lines.iter().map(|line| line.discount_minor).sum();
+        self.discount_minor.push(order.discount_minor + of_lines);
     }
 
     async fn insert(&self, tx: &mut Tx) -> Result<()> {
         let query = sqlx::query!(
             r#"
-            insert into insight.purchases (order_id, customer_id, placed_at, currency, net_minor)
-            select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::bigint[])
+            insert into insight.purchases (
+                order_id, customer_id, placed_at, currency, net_minor, channel, store_id, payment_method, discount_minor)
+            select * from unnest(
+                $1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::bigint[],
+                $6::integer[], $7::text[], $8::text[], $9::bigint[])
             on conflict (order_id) do update set
                 customer_id = excluded.customer_id, placed_at = excluded.placed_at, currency = excluded.currency,
-                net_minor = excluded.net_minor
+                net_minor = excluded.net_minor, channel = excluded.channel, store_id = excluded.store_id,
+                payment_method = excluded.payment_method, discount_minor = excluded.discount_minor
             "#,
             &self.order_id,
             &self.customer_id,
             &self.placed_at,
             &self.currency,
-            &self.net_minor
+            &self.net_minor,
+            &self.channel,
+            &self.store_id,
+            &self.payment_method,
+            &self.discount_minor
         );
         sql("insert insight.purchases", query.execute(tx.sql())).await?;
         Ok(())

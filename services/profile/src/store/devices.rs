@@ -118,6 +118,6 @@ async fn device_upsert(tx: &mut Tx, customer: Uuid, device: &Device, seen_at: Da
     row.open(tx.keys())
 }
 
-fn place(device_row: Uuid) -> Place {
+pub fn place(device_row: Uuid) -> Place {
     Place { table: "devices", column: "sealed", row: device_row }
 }

@@ -10,7 +10,7 @@ use store::{Result, Tx, sql, timestamp};
 use uuid::Uuid;
 use vault::{Keys, Place, Unreadable, Vault};
 
-use super::external_ids::id_place;
+use super::{devices, external_ids::id_place};
 use crate::{evidence::Weights, name};
 
 /// A profile as it is stored, with its external ids side by side.
@@ -31,6 +31,8 @@ pub struct Row {
     external_ids: Vec<Uuid>,
     systems: Vec<String>,
     sealed_ids: Vec<Vec<u8>>,
+    device_row_id: Option<Uuid>,
+    device: Option<Vec<u8>>,
 }
 
 impl Row {
@@ -47,9 +49,14 @@ impl Row {
                 array(select e.system from profile.external_ids e where e.customer_id = p.customer_id
                       order by e.system, e.external_id_id) as "systems!",
                 array(select e.sealed from profile.external_ids e where e.customer_id = p.customer_id
-                      order by e.system, e.external_id_id) as "sealed_ids!"
+                      order by e.system, e.external_id_id) as "sealed_ids!",
+                d.device_row_id as "device_row_id?", d.sealed as "device?"
             from profile.profiles p
             join profile.customers c using (customer_id)
+            left join lateral (
+                select device_row_id, sealed from profile.devices where customer_id = p.customer_id
+                order by last_seen_at desc, device_row_id limit 1
+            ) d on true
             where p.customer_id = any ($1)
             "#,
             ids
@@ -58,7 +65,15 @@ impl Row {
     }
 
     pub fn sealed(&self) -> impl Iterator<Item = &[u8]> {
-        self.sealed_ids.iter().chain([&self.sealed]).map(Vec::as_slice)
+        self.sealed_ids.iter().chain([&self.sealed]).chain(&self.device).map(Vec::as_slice)
+    }
+
+    /// The device that was seen last, with what a section shows of it.
+    pub fn device(&self, keys: &Keys) -> Result<Option<Device>> {
+        let Some((row_id, sealed)) = self.device_row_id.zip(self.device.as_ref()) else { return Ok(None) };
+        let device = Device::decode(keys.open(devices::place(row_id), sealed)?.as_slice())?;
+        let (device_id, network, provider) = Default::default();
+        Ok(Some(Device { device_id, network, provider, ..device }))
     }
 
     /// The profile as it is stored, and what weighs in it.

@@ -1,0 +1,26 @@
+-- The newest purchases of customers, and the customers' time zones; what is in them only when asked for.
+select
+    c.customer_id as "customer_id!",
+    coalesce((select value from insight.traits where customer_id = c.customer_id and dimension = 'time_zone'), '') as "time_zone!",
+    p.placed_at,
+    p.channel,
+    p.store_id,
+    p.payment_method,
+    p.currency,
+    p.net_minor,
+    p.discount_minor,
+    coalesce(l.quantity, 0)::bigint as "quantity!",
+    coalesce(l.categories, '{}') as "categories!",
+    coalesce(l.brands, '{}') as "brands!"
+from unnest($1::uuid[]) as c (customer_id)
+cross join lateral (
+    select * from insight.purchases where customer_id = c.customer_id order by placed_at desc, order_id limit $2
+) p
+left join lateral (
+    select
+        sum(quantity) as quantity,
+        array_agg(distinct array_to_string(i.category_path, $4)) filter (where i.category_path <> '{}') as categories,
+        array_agg(distinct i.brand) filter (where i.brand <> '') as brands
+    from insight.purchase_lines join insight.items i using (item_id)
+    where order_id = p.order_id
+) l on $3
