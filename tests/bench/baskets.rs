@@ -74,9 +74,7 @@ fn hold_out(file: &Path, folder: &Path) -> (BTreeMap<String, Held>, i64) {
         let of = baskets.entry(text(&order, "customer_id")).or_default();
         of.push((text(&order, "placed_time"), text(&order, "number")));
     }
-    let mut customers = BufWriter::new(File::create(folder.join("customers.ndjson")).unwrap());
-    baskets.keys().for_each(|id| writeln!(customers, "{}", json!({"profile": {"customer_id": id}})).unwrap());
-    customers.flush().unwrap();
+    write_customers(folder, baskets.keys());
     let last: BTreeMap<String, String> = baskets
         .into_iter()
         .filter(|(_, baskets)| baskets.len() >= BASKETS)
@@ -102,7 +100,14 @@ fn hold_out(file: &Path, folder: &Path) -> (BTreeMap<String, Held>, i64) {
     (held, with_categories)
 }
 
-fn import(processes: &Processes, folder: &Path, file: &str) {
+/// Writes customers of whom nothing but the id is known.
+pub fn write_customers<'a>(folder: &Path, ids: impl Iterator<Item = &'a String>) {
+    let mut customers = BufWriter::new(File::create(folder.join("customers.ndjson")).unwrap());
+    ids.for_each(|id| writeln!(customers, "{}", json!({"profile": {"customer_id": id}})).unwrap());
+    customers.flush().unwrap();
+}
+
+pub fn import(processes: &Processes, folder: &Path, file: &str) {
     let import = Command::new(binary("clientele"))
         .args(["import", "ndjson"])
         .arg(folder.join(file))
@@ -114,7 +119,7 @@ fn import(processes: &Processes, folder: &Path, file: &str) {
 }
 
 /// Waits until so many baskets are counted.
-async fn counted(client: &Client, category: &str, baskets: i64) {
+pub async fn counted(client: &Client, category: &str, baskets: i64) {
     let category_path: Vec<String> = serde_json::from_str(category).unwrap();
     loop {
         let request = ListRelatedItemsRequest { category_path: category_path.clone(), ..Default::default() };

@@ -8,13 +8,19 @@
 //!
 //! `bench baskets FILE` imports a file of orders but for each customer's last, and compares with it what is recommended.
 //!
+//! `bench companions FILE COUNTS` imports a file of orders, and compares what lies in baskets together with a file that counts that.
+//!
+//! `bench demand FILE` imports a file of orders, and compares what is told of demand with what the file comes to.
+//!
 //! `bench customers NUMBER [SECONDS]` imports so many customers and looks some of them up.
 
 #![expect(clippy::print_stdout, reason = "a table for people is what this is for")]
 
 mod baskets;
+mod companions;
 mod customers;
 mod database;
+mod demand;
 mod fresh;
 mod load;
 mod peers;
@@ -62,11 +68,16 @@ async fn main() {
         processes.stop();
         return;
     }
-    if let [what, file] = arguments.as_slice()
-        && what == "baskets"
+    if let [what, files @ ..] = arguments.as_slice()
+        && ["baskets", "companions", "demand"].contains(&what.as_str())
     {
         let processes = Processes::start(&[("RUST_LOG", "warn".to_owned())]).await;
-        baskets::baskets(&processes, file.as_ref()).await;
+        match files {
+            [file, counts] => companions::companions(&processes, file.as_ref(), counts.as_ref()).await,
+            [file] if what == "baskets" => baskets::baskets(&processes, file.as_ref()).await,
+            [file] => demand::demand(&processes, file.as_ref()).await,
+            _ => println!("which file?"),
+        }
         processes.stop();
         return;
     }

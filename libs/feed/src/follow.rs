@@ -120,11 +120,17 @@ impl Step {
 async fn cursor_move(tx: &mut Tx, feed: &str, step: &Step) -> Result<()> {
     let query = sqlx::query!(
         r#"
-        insert into cursors (feed, resume_token, followed_at)
-        select $1, $3, case when not $4 then coalesce($5, clock_timestamp()) end
-        where $2::text is null or exists (select 1 from cursors where feed = $1)
-        on conflict (feed) do update set resume_token = excluded.resume_token, followed_at = excluded.followed_at
-        where cursors.resume_token = $2
+        with moved as (
+            update cursors set resume_token = $3, followed_at = case when not $4 then coalesce($5, clock_timestamp()) end
+            where feed = $1 and resume_token = $2
+            returning feed
+        ),
+        begun as (
+            insert into cursors (feed, resume_token) select $1, $3 where $2::text is null
+            on conflict do nothing
+            returning feed
+        )
+        select count(*) as "count!" from (select feed from moved union all select feed from begun) steps
         "#,
         feed,
         step.from.as_deref(),
@@ -132,7 +138,7 @@ async fn cursor_move(tx: &mut Tx, feed: &str, step: &Step) -> Result<()> {
         step.begins,
         step.last
     );
-    match sql("insert cursors", query.execute(tx.sql())).await?.rows_affected() {
+    match sql("update cursors", query.fetch_one(tx.sql())).await?.count {
         0 => Err(reason::WRITE_CONFLICT.into()),
         _ => Ok(()),
     }

@@ -45,7 +45,7 @@ pub struct ServiceConfig {
     /// Where consent is, whom insight follows and asks before it recommends.
     #[serde(default)]
     pub consent_url: Option<String>,
-    /// Insight tells numbers of several customers only of so many at least; 10 unless said.
+    /// Insight tells demand and counts by dimension only of so many customers at least; 10 unless said.
     #[serde(default = "default_group")]
     pub min_group_size: u32,
     /// Where Redis is; without it every read goes to the database.

@@ -38,7 +38,7 @@ pub struct Up {
     /// Starts the eight binaries as processes of their own.
     #[arg(long)]
     processes: bool,
-    /// Tells numbers of several customers only of so many at least.
+    /// Tells demand and counts by dimension only of so many customers at least.
     #[arg(long, default_value_t = 10, env = "CLIENTELE_MIN_GROUP_SIZE")]
     min_group_size: u32,
     /// Imports the CDNOW sample and shows a customer.

@@ -4,7 +4,6 @@ mod adding;
 mod delivery;
 mod preferences;
 mod row;
-mod sharing;
 mod verification;
 
 use std::sync::Arc;
@@ -59,7 +58,6 @@ impl Store {
             .write(call, key, move |tx| {
                 let request = request.clone();
                 Box::pin(async move {
-                    sharing::lock_of(tx, id).await?;
                     let (customer, version, row) = locked(tx, id).await?;
                     if !request.etag.is_empty() && request.etag != row.version.to_string() {
                         return Err(reason::ETAG_MISMATCH.into());
@@ -71,12 +69,9 @@ impl Store {
                     if normal.kind != before.kind {
                         return Err(reason::CONTACT_POINT_KIND_FIXED.into());
                     }
-                    let hashes = [&before, &normal].map(|normal| hash(tx.vault(), normal));
-                    sharing::lock(tx, hashes.clone()).await?;
                     overwrite(tx, id, customer, version, &point, &normal).await?;
                     if normal != before {
                         delivery::forget(tx, id).await?;
-                        sharing::changed(tx, &[customer], &hashes).await?;
                     }
                     changed(tx, customer, version, "contact_point.updated", id, row.kind()).await?;
                     let contact_point = Some(select(tx, id).await?);
@@ -96,17 +91,12 @@ impl Store {
         self.db
             .write(call, key, move |tx| {
                 Box::pin(async move {
-                    sharing::lock_of(tx, id).await?;
                     let (customer, version, row) = locked(tx, id).await?;
-                    let query = sqlx::query_scalar!(
-                        "delete from contact.contact_points where contact_point_id = $1 returning hash",
-                        id
-                    );
-                    let hash = sql("delete contact.contact_points", query.fetch_one(tx.sql())).await?;
+                    let query = sqlx::query!("delete from contact.contact_points where contact_point_id = $1", id);
+                    sql("delete contact.contact_points", query.execute(tx.sql())).await?;
                     if row.is_primary {
                         oldest_becomes_primary(tx, customer, version, row.kind).await?;
                     }
-                    sharing::changed(tx, &[customer], &[hash]).await?;
                     changed(tx, customer, version, "contact_point.removed", id, row.kind()).await?;
                     Ok(RemoveContactPointResponse { consistency_token: tx.token(customer, version) })
                 })

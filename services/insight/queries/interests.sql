@@ -28,4 +28,4 @@ from of_item
 group by customer_id
 having not bool_or(item_id = any ($4))
 order by sum(score) desc, customer_id
-limit $5 offset $6
+limit $5

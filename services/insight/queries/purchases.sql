@@ -22,5 +22,6 @@ left join lateral (
         array_agg(distinct array_to_string(i.category_path, $4)) filter (where i.category_path <> '{}') as categories,
         array_agg(distinct i.brand) filter (where i.brand <> '') as brands
     from insight.purchase_lines join insight.items i using (item_id)
-    where order_id = p.order_id
-) l on $3
+    -- When it is not asked for, nothing is looked at.
+    where $3 and order_id = p.order_id
+) l on true

@@ -24,8 +24,7 @@ const HABITS: usize = 3;
 const INTERESTED: usize = 50;
 /// So many like items are taken into account.
 const ALIKE: usize = 20;
-/// So many customers are looked at together, and so many at most.
-const PAGE: i64 = 250;
+/// So many customers are looked at.
 const LOOKED_AT: i64 = 1000;
 /// So many are asked about at once.
 const ASKED: usize = 16;
@@ -72,32 +71,23 @@ pub async fn interested(
     let had: Vec<i32> = itself.filter(|_| lasts).collect();
 
     let limit = if request.limit == 0 { INTERESTED } else { request.limit as usize };
-    let mut reply = ListInterestedCustomersResponse::default();
-    let mut looked_at = 0;
-    while looked_at < LOOKED_AT && reply.customers.len() < limit {
-        let page = store.interests(&items, &likeness, HALF_LIFE_DAYS, &had, PAGE, looked_at).await?;
-        looked_at += PAGE;
-        let last = page.len() < PAGE as usize;
-        let ask = |interest: Interest| async move {
-            let customer_id = interest.customer_id.to_string();
-            let allowed = recommendation::allowed(consent, call, &customer_id, &request.purpose_id).await;
-            match allowed {
-                Err(status) if error::reason_of(&status).is_some_and(|reason| reason == "CUSTOMER_ERASED") => {
-                    Ok((interest, false))
-                }
-                allowed => allowed.map(|allowed| (interest, allowed)),
+    let interests = store.interests(&items, &likeness, HALF_LIFE_DAYS, &had, LOOKED_AT).await?;
+    let ask = |interest: Interest| async move {
+        let customer_id = interest.customer_id.to_string();
+        match recommendation::allowed(consent, call, &customer_id, &request.purpose_id).await {
+            Err(status) if error::reason_of(&status).is_some_and(|reason| reason == "CUSTOMER_ERASED") => {
+                Ok((interest, false))
             }
-        };
-        let mut asked = stream::iter(page).map(ask).buffered(ASKED);
-        while let Some((interest, allowed)) = asked.try_next().await? {
-            match allowed {
-                _ if reply.customers.len() == limit => break,
-                true => reply.customers.push(told(shelf, interest)?),
-                false => reply.without_consent_count += 1,
-            }
+            allowed => allowed.map(|allowed| (interest, allowed)),
         }
-        if last {
-            break;
+    };
+    let mut asked = stream::iter(interests).map(ask).buffered(ASKED);
+    let mut reply = ListInterestedCustomersResponse::default();
+    while reply.customers.len() < limit {
+        match asked.try_next().await? {
+            Some((interest, true)) => reply.customers.push(told(shelf, interest)?),
+            Some((_, false)) => reply.without_consent_count += 1,
+            None => break,
         }
     }
     Ok(reply)

@@ -49,12 +49,13 @@ fn union<'a>(sets: impl Iterator<Item = &'a HashSet<u32>>, k: usize) -> usize {
     together.len()
 }
 
-/// A row or a column, or what stands for all the sums that are not told.
+/// A row or a column, or what stands for all rows or all columns whose sums are told together only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Line {
     Row(u32),
     Column(u32),
-    Untold,
+    Rows,
+    Columns,
 }
 
 /// A table of which the sums of rows and columns are told but for some.
@@ -69,11 +70,20 @@ impl Table<'_> {
     /// The cells that may be told: those with at least `k` customers in rows and columns that are told, unless a cell with fewer
     /// followed from them and from the sums, or fewer remained of a line than `k`.
     ///
-    /// What is not told is a graph, with a node for each line and an edge for each cell, and one more node to which each line leads whose sum is not
-    /// told. The value of a cell follows from the others just when its edge is a bridge (Gusfield 1988, A graph theoretic
-    /// approach to statistical data security).
+    /// What is not told is a graph, with a node for each line and an edge for each cell, and two more nodes for the rows and for the
+    /// columns that are told together, to which the sum of each of them is an edge. What an edge stands for follows from the
+    /// others just when it is a bridge (Gusfield 1988, A graph theoretic approach to statistical data security). What lies both
+    /// in those rows and in those columns follows as a whole.
     pub fn told(&self) -> BTreeSet<Cell> {
         let open = |cell: &Cell| !self.untold_rows.contains(&cell.0) && !self.untold_columns.contains(&cell.1);
+        let aside = self
+            .customers
+            .iter()
+            .filter(|(cell, _)| self.untold_rows.contains(&cell.0) && self.untold_columns.contains(&cell.1));
+        let aside: Vec<&HashSet<u32>> = aside.map(|(_, of)| of).collect();
+        if !aside.is_empty() && union(aside.into_iter(), self.k) < self.k {
+            return BTreeSet::new();
+        }
         let may = self.customers.iter().filter(|(cell, of)| of.len() >= self.k && open(cell));
         let mut told: BTreeSet<Cell> = may.map(|(cell, _)| *cell).collect();
         loop {
@@ -105,10 +115,10 @@ impl Table<'_> {
             hidden.entry(Line::Column(cell.1)).or_default().push(*cell);
         }
         for line in self.untold_rows.iter().map(|row| Line::Row(*row)) {
-            graph.add_edge(line, Line::Untold, ());
+            graph.add_edge(line, Line::Rows, ());
         }
         for line in self.untold_columns.iter().map(|column| Line::Column(*column)) {
-            graph.add_edge(line, Line::Untold, ());
+            graph.add_edge(line, Line::Columns, ());
         }
         let follows: BTreeSet<Cell> = bridges(&graph)
             .filter_map(|(one, other, ())| match (one, other) {
@@ -122,7 +132,7 @@ impl Table<'_> {
             let is_told = match line {
                 Line::Row(row) => !self.untold_rows.contains(&row),
                 Line::Column(column) => !self.untold_columns.contains(&column),
-                Line::Untold => false,
+                Line::Rows | Line::Columns => false,
             };
             let remain: Vec<Cell> = cells.into_iter().filter(|cell| !follows.contains(cell)).collect();
             if is_told && !remain.is_empty() && union(remain.iter().map(|cell| &self.customers[cell]), self.k) < self.k
@@ -144,9 +154,10 @@ mod tests {
     /// Whether the value of a cell follows from all that is told, by solving the sums as equations.
     fn follows(table: &Table, told: &BTreeSet<Cell>, cell: Cell) -> bool {
         let hidden: Vec<Cell> = table.customers.keys().filter(|cell| !told.contains(cell)).copied().collect();
-        let mut equations: Vec<Vec<f64>> = Vec::new();
+        let of = |is: &dyn Fn(&Cell) -> bool| hidden.iter().map(|cell| f64::from(u8::from(is(cell)))).collect();
+        let mut equations: Vec<Vec<f64>> =
+            vec![of(&|cell| table.untold_rows.contains(&cell.0)), of(&|cell| table.untold_columns.contains(&cell.1))];
         for line in 0..5 {
-            let of = |is: &dyn Fn(&Cell) -> bool| hidden.iter().map(|cell| f64::from(u8::from(is(cell)))).collect();
             if !table.untold_rows.contains(&line) {
                 equations.push(of(&|cell| cell.0 == line));
             }

@@ -31,7 +31,7 @@ pub async fn keep(store: Store, call: Call, k: i64) {
 pub async fn count(store: &Store, request: &CountCustomersRequest, k: i64) -> Result<CountCustomersResponse> {
     let counted = store.base().await?.filter(|counted| counted.customer_count >= k);
     let mut counted = counted.ok_or(reason::TOO_FEW_CUSTOMERS)?;
-    let all = request.dimensions().all(|dimension| dimension == Dimension::Unspecified);
+    let all = request.dimensions.is_empty() || request.dimensions().any(|asked| asked == Dimension::Unspecified);
     let asked = |dimension: &Dimension| all || request.dimensions().any(|asked| asked == *dimension);
     let dimensions = (1..).map_while(|number| Dimension::try_from(number).ok());
     let counts = dimensions.filter(asked).map(|dimension| {

@@ -14,6 +14,7 @@ use proto::{
 };
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use store::Result;
+use tokio::sync::Semaphore;
 
 use crate::{
     anonymity::{self, Cell, Customers, Table},
@@ -28,9 +29,11 @@ use crate::{
 const TOLD: usize = 1000;
 /// A trend is told of so many months at least.
 const TREND: usize = 4;
+/// A month of lines lies in memory while it is counted, so one call is answered after the other.
+static ONE: Semaphore = Semaphore::const_new(1);
 
 /// What is directly below a category: a narrower one, or a stock keeping unit that is in none.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Category(String),
     Sku(String),
@@ -67,6 +70,7 @@ struct Month {
 
 /// Answers what the demand was in the months of a span.
 pub async fn get(store: &Store, request: &GetDemandRequest, span: Span, k: usize) -> Result<GetDemandResponse> {
+    let _alone = ONE.acquire().await.map_err(|_| reason::INTERNAL_ERROR)?;
     let items = Arc::new(store.items().await?);
     let division = request.division();
     let way: Vec<Step> = match request.sku.as_str() {
@@ -127,7 +131,7 @@ fn side(division: Division) -> String {
         Division::Region => name(Dimension::Region),
         Division::AgeBand => name(Dimension::AgeBand),
         Division::Gender => name(Dimension::Gender),
-        Division::Unspecified | Division::Item | Division::Brand => String::new(),
+        Division::Unspecified | Division::Item => String::new(),
     }
 }
 
@@ -136,7 +140,6 @@ fn sales<'a>(lines: &[Line], items: &'a BTreeMap<i32, Item>, division: Division)
     let sale = |line: &Line| {
         let item = items.get(&line.item_id)?;
         let value = match division {
-            Division::Brand => item.brand.clone(),
             Division::SalesChannel => {
                 let channel = line.value.parse().ok().and_then(|number: i32| SalesChannel::try_from(number).ok());
                 short(channel.unwrap_or_default().as_str_name(), "SALES_CHANNEL_")
@@ -210,17 +213,26 @@ fn untold_beside(
     untold_values: &BTreeSet<String>,
     k: usize,
 ) -> BTreeSet<String> {
-    let (mut steps, mut values) = (HashMap::new(), HashMap::new());
+    // In the order of names, so that the same sales are told the same way each time.
+    let steps = numbered(sales.iter().map(|sale| sale.step(depth)));
+    let values = numbered(sales.iter().map(|sale| sale.value.clone()));
     let mut customers: Customers<Cell> = BTreeMap::new();
     for sale in sales {
-        let cell = (number(&mut steps, sale.step(depth)), number(&mut values, sale.value.clone()));
-        customers.entry(cell).or_default().insert(sale.customer);
+        customers.entry((steps[&sale.step(depth)], values[&sale.value])).or_default().insert(sale.customer);
     }
     let untold_rows = untold_steps.iter().map(|step| steps[step]).collect();
     let untold_columns = untold_values.iter().filter_map(|value| values.get(value).copied()).collect();
     let table = Table { customers: &customers, untold_rows: &untold_rows, untold_columns: &untold_columns, k };
-    let (told, row) = (table.told(), number(&mut steps, step.clone()));
-    values.into_iter().filter(|(_, column)| !told.contains(&(row, *column))).map(|(value, _)| value).collect()
+    let (told, row) = (table.told(), steps.get(step).copied());
+    values
+        .into_iter()
+        .filter(|(_, column)| !row.is_some_and(|row| told.contains(&(row, *column))))
+        .map(|(value, _)| value)
+        .collect()
+}
+
+fn numbered<T: Ord>(names: impl Iterator<Item = T>) -> BTreeMap<T, u32> {
+    names.collect::<BTreeSet<T>>().into_iter().zip(0..).collect()
 }
 
 impl Month {

@@ -55,7 +55,12 @@ const FORGET: &[&str] = &[
     "delete from insight.purchases where customer_id = $1",
     "delete from insight.customer_values where customer_id = $1",
     "delete from insight.traits where customer_id = $1",
-    "insert into insight.base_changes (customer_id) values ($1)",
+    "delete from insight.base_changes where customer_id = $1",
+    "with gone as (
+        update insight.counted_customers set customer_id = gen_random_uuid() where customer_id = $1 returning customer_id
+     )
+     insert into insight.base_changes (customer_id) select customer_id from gone",
+    "update insight.counted_traits set customer_id = gen_random_uuid() where customer_id = $1",
 ];
 
 /// Serves until `stop`.

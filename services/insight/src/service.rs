@@ -17,7 +17,7 @@ pub struct Service {
     pub load: Load,
     pub catalogue: Newest,
     pub consent: Peer,
-    /// So many customers are behind each number that is told of several.
+    /// So many customers are behind each number of demand and of the base.
     pub min_group_size: u32,
 }
 

@@ -5,7 +5,7 @@ use proto::{
     consent::v1::{ConsentSection, Decision},
     contact::v1::ContactSection,
     insight::v1::Dimension,
-    interaction::v1::InteractionSection,
+    interaction::v1::{Direction, InteractionSection},
     loyalty::v1::LoyaltySection,
     profile::v1::ProfileSection,
 };
@@ -52,7 +52,9 @@ pub fn of_contact(section: &[u8]) -> Result<Traits> {
 }
 
 pub fn of_interaction(section: &[u8]) -> Result<Traits> {
-    let latest = InteractionSection::decode(section)?.latest_interactions.into_iter().next().unwrap_or_default();
+    // What we sent is not what the customer said.
+    let mut interactions = InteractionSection::decode(section)?.latest_interactions.into_iter();
+    let latest = interactions.find(|interaction| interaction.direction() == Direction::Inbound).unwrap_or_default();
     Ok(vec![(Dimension::ContactChannel, short(latest.channel().as_str_name(), "CHANNEL_"))])
 }
 

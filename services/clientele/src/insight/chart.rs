@@ -82,6 +82,8 @@ pub fn actual_and_expected(file: &Path, title: &str, counts: &[RepeatCount]) -> 
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .max_light_lines(0)
+            .y_label_formatter(&|customers| format!("{customers:.0}"))
             .x_desc("came back on so many days")
             .y_desc("customers")
             .x_labels(counts.len())
@@ -122,7 +124,8 @@ pub fn trend(file: &Path, title: &str, months: &[String], demands: &[(String, &D
         chart
             .configure_mesh()
             .y_desc("minor units")
-            .x_labels(months.len())
+            .max_light_lines(0)
+            .x_labels(months.len().min(8))
             .x_label_formatter(&|at| months.get(*at).cloned().unwrap_or_default())
             .label_style((FONT, 14))
             .draw()?;
@@ -136,7 +139,7 @@ pub fn trend(file: &Path, title: &str, months: &[String], demands: &[(String, &D
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK)
             .label_font((FONT, 14))

@@ -36,7 +36,7 @@ pub struct OfDemand {
     /// Only this category, from the widest: --category Home --category Cups.
     #[arg(long)]
     category: Vec<String>,
-    /// Divided by item, brand, store, sales-channel, region, age-band or gender.
+    /// Divided by item, store, sales-channel, region, age-band or gender.
     #[arg(long, default_value = "item", value_parser = division)]
     by: DemandDivision,
     /// The first month: 2017-01; eleven before the last unless said.

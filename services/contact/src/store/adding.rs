@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::{
     Store, change, refusal,
     row::{Row, hash, seal},
-    sharing,
 };
 use crate::{
     normalize::{self, Normal},
@@ -55,8 +54,6 @@ impl Store {
 async fn add(tx: &mut Tx, new: Vec<&New>) -> Result<Vec<Reply<AddContactPointResponse>>> {
     let mut counts: BTreeMap<Uuid, i64> = BTreeMap::new();
     new.iter().for_each(|new| *counts.entry(new.customer).or_default() += 1);
-    let hashes: Vec<Vec<u8>> = new.iter().map(|new| hash(tx.vault(), &new.normal)).collect();
-    sharing::lock(tx, hashes.clone()).await?;
     let mut versions = tx.raise_many(&counts).await?;
     // The first change of a customer gets the first of the versions that were raised.
     versions.iter_mut().for_each(|(id, version)| *version -= counts[id]);
@@ -67,7 +64,6 @@ async fn add(tx: &mut Tx, new: Vec<&New>) -> Result<Vec<Reply<AddContactPointRes
     };
     let new: Vec<(&New, i64)> = new.into_iter().map(|new| (new, next(new.customer))).collect();
     insert(tx, &new).await?;
-    sharing::changed(tx, &counts.into_keys().collect::<Vec<_>>(), &hashes).await?;
     let changes =
         new.iter().map(|(new, version)| change(new.customer, *version, "contact_point.added", new.id, new.normal.kind));
     let changes: Vec<Change> = changes.collect();

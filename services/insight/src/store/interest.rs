@@ -17,8 +17,7 @@ pub struct Interest {
 }
 
 impl Store {
-    /// The customers who bought items that are like something, but none of `had`: the strongest first, so many from
-    /// a place on. Likeness is given for each item; a day counts half as much for each `half_life` days before the newest of all.
+    /// The customers who bought items that are like something, but none of `had`: the strongest first, at most so many. Likeness is given for each item; a day counts half as much for each `half_life` days before the newest of all.
     pub async fn interests(
         &self,
         items: &[i32],
@@ -26,10 +25,8 @@ impl Store {
         half_life: f64,
         had: &[i32],
         limit: i64,
-        from: i64,
     ) -> Result<Vec<Interest>> {
-        let query =
-            sqlx::query_file_as!(Interest, "queries/interests.sql", items, likeness, half_life, had, limit, from);
+        let query = sqlx::query_file_as!(Interest, "queries/interests.sql", items, likeness, half_life, had, limit);
         sql("select insight.purchase_lines", query.fetch_all(self.db.pool())).await
     }
 }

@@ -52,10 +52,10 @@ impl Store {
         }
     }
 
-    /// The newest change of this schema; 0 when there is none.
+    /// The newest change of what somebody bought or is worth; 0 when there is none.
     pub async fn newest(&self) -> Result<i64> {
         let query = sqlx::query_scalar!(
-            r#"select coalesce((select seq from insight.changes order by seq desc limit 1), 0) as "seq!""#
+            r#"select coalesce(max(seq), 0) as "seq!" from insight.changes where type = 'value.counted'"#
         );
         sql("select changes", query.fetch_one(self.db.pool())).await
     }
