@@ -50,11 +50,15 @@ catalogue: servers
 
 ## Measures reads and writes beside their peers. QUICK=1: reads alone, one round; CDNOW=FILE measures an import, and
 ## CUSTOMERS=NUMBER one of customers with contact points, and how long it then takes to find them. BASKETS=FILE imports orders, all but
-## each customer's last, and tells how often what is recommended lies in that.
+## each customer's last, and tells how often what is recommended lies in that; with COMPANIONS=COUNTS instead whether what lies together is what that
+## file counts. DEMAND=FILE imports orders and compares demand with them to the cent. LIFETIME=FILE times models of a CDNOW
+## master file, and MOVES=NUMBER how soon an order moves a tier among so many customers.
 bench: servers
 	cargo build --workspace $(if $(CDNOW),,--profile bench)
 	$(if $(CDNOW),tests/bench.sh $(CDNOW),DURABLE=1 tests/with-servers.sh tests/bench/run.sh $(BENCH))
-BENCH = $(if $(BASKETS),baskets $(abspath $(BASKETS)),$(if $(CUSTOMERS),customers $(CUSTOMERS),$(if $(QUICK),2 1 10000,4 5 10000 200000 1000000)))
+BENCH = $(or $(if $(COMPANIONS),companions $(abspath $(BASKETS)) $(abspath $(COMPANIONS))),$(if $(BASKETS),baskets $(abspath $(BASKETS))),$\
+	$(if $(DEMAND),demand $(abspath $(DEMAND))),$(if $(LIFETIME),lifetime $(abspath $(LIFETIME))),$(if $(MOVES),moves $(MOVES)),$\
+	$(if $(CUSTOMERS),customers $(CUSTOMERS)),$(if $(QUICK),2 1 10000),4 5 10000 200000 1000000)
 
 servers:
 	@tests/install.sh servers

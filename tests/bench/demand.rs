@@ -5,13 +5,13 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use client::Client;
 use proto::insight::v1::*;
 use serde_json::Value;
-use tests::Processes;
+use tests::{Processes, followed};
 
 use crate::baskets;
 
@@ -64,17 +64,9 @@ pub async fn demand(processes: &Processes, file: &Path) {
         };
         client.insight().get_demand(request).await.unwrap().into_inner()
     };
-    // Until everything was followed.
-    let total: i64 = categories.values().map(|sums| sums.0).sum();
     let began = Instant::now();
-    let sum = |reply: &GetDemandResponse| {
-        reply.demands.iter().flat_map(|demand| &demand.months).map(|month| month.net_minor).sum::<i64>()
-    };
-    while sum(&ask(DemandDivision::Unspecified).await) != total {
-        assert!(began.elapsed() < Duration::from_secs(600), "insight does not catch up");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    println!("all {total} minor units followed {:.0} s after the import", began.elapsed().as_secs_f64());
+    followed(&client).await;
+    println!("followed {:.0} s after the import", began.elapsed().as_secs_f64());
     compare("category", &ask(DemandDivision::Item).await, &categories);
     compare("store", &ask(DemandDivision::Store).await, &stores);
     let began = Instant::now();

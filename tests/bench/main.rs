@@ -12,6 +12,10 @@
 //!
 //! `bench demand FILE` imports a file of orders, and compares what is told of demand with what the file comes to.
 //!
+//! `bench lifetime FILE` imports a CDNOW master file, fits its model and predicts for a million customers.
+//!
+//! `bench moves NUMBER [SECONDS]` makes so many customers, and tells how long it takes from an order to the view with its tier.
+//!
 //! `bench customers NUMBER [SECONDS]` imports so many customers and looks some of them up.
 
 #![expect(clippy::print_stdout, reason = "a table for people is what this is for")]
@@ -22,7 +26,9 @@ mod customers;
 mod database;
 mod demand;
 mod fresh;
+mod lifetime;
 mod load;
+mod moves;
 mod peers;
 mod report;
 mod seed;
@@ -41,6 +47,8 @@ use crate::{
     report::Report,
 };
 
+/// So many orders a second are recorded while tiers move.
+const ORDERS: f64 = 500.0;
 /// So many calls are in flight.
 const IN_FLIGHT: usize = 128;
 /// So many customers are hot.
@@ -60,21 +68,25 @@ async fn main() {
         return;
     }
     if let [what, count, rest @ ..] = arguments.as_slice()
-        && what == "customers"
+        && ["customers", "moves"].contains(&what.as_str())
     {
-        let seconds = rest.first().map_or(10, |text| text.parse().unwrap());
+        let duration = Duration::from_secs(rest.first().map_or(10, |text| text.parse().unwrap()));
         let processes = Processes::start(&[("RUST_LOG", "warn".to_owned())]).await;
-        customers::customers(&processes, count.parse().unwrap(), Duration::from_secs(seconds)).await;
+        match what.as_str() {
+            "customers" => customers::customers(&processes, count.parse().unwrap(), duration).await,
+            _ => moves::moves(&processes, count.parse().unwrap(), ORDERS, duration).await,
+        }
         processes.stop();
         return;
     }
     if let [what, files @ ..] = arguments.as_slice()
-        && ["baskets", "companions", "demand"].contains(&what.as_str())
+        && ["baskets", "companions", "demand", "lifetime"].contains(&what.as_str())
     {
         let processes = Processes::start(&[("RUST_LOG", "warn".to_owned())]).await;
         match files {
             [file, counts] => companions::companions(&processes, file.as_ref(), counts.as_ref()).await,
             [file] if what == "baskets" => baskets::baskets(&processes, file.as_ref()).await,
+            [file] if what == "lifetime" => lifetime::lifetime(&processes, file.as_ref()).await,
             [file] => demand::demand(&processes, file.as_ref()).await,
             _ => println!("which file?"),
         }

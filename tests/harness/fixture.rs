@@ -237,7 +237,7 @@ pub async fn regulars(client: &Client) {
 /// Waits until insight knows what was recorded before.
 pub async fn followed(client: &Client) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    for _ in 0..600 {
+    for _ in 0..15_000 {
         let feeds = client.insight().get_progress(GetProgressRequest::default()).await.unwrap().into_inner().feeds;
         let until =
             |feed: &FollowedFeed| feed.followed_time.map(|at| Duration::new(at.seconds as u64, at.nanos as u32));
