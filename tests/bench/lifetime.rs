@@ -50,7 +50,6 @@ pub async fn lifetime(processes: &Processes, file: &Path) {
         let request = BatchGetPredictionsRequest {
             customer_ids: ids.to_vec(),
             currency_code: "USD".into(),
-            as_of_day: "1998-06-30".into(),
             ..Default::default()
         };
         let client = client.clone();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use client::{Client, request_id};
+use client::{Client, request_id, retry};
 use futures_util::{StreamExt, stream};
 use hdrhistogram::Histogram;
 use proto::{customer::v1::GetCustomerRequest, order_history::v1::*, profile::v1::*};
@@ -13,7 +13,7 @@ use crate::load::{histogram, micros};
 
 const BATCH: u64 = 250;
 /// One of so many orders is waited for; looking for each would be most of the load.
-const LOOKED_FOR: u64 = 10;
+const LOOKED_FOR: u64 = 50;
 
 /// Creates customers with an order each, then records so many more orders a second, each of another customer, and prints how long it
 /// takes from each call until the view tells the sum with it.
@@ -65,11 +65,16 @@ pub async fn moves(processes: &Processes, customers: u64, per_second: f64, durat
 /// Records an order and answers after how many microseconds the view tells it.
 async fn told(client: &Client, id: &str, look: bool) -> Option<u64> {
     let began = Instant::now();
-    let order = Some(order(id, &request_id()));
-    client.order_history().record_order(RecordOrderRequest { order }).await.unwrap();
-    while look {
+    let request = RecordOrderRequest { order: Some(order(id, &request_id())) };
+    let record = || async { client.order_history().record_order(request.clone()).await };
+    retry(record).await.unwrap();
+    if !look {
+        return None;
+    }
+    loop {
         let request = GetCustomerRequest { customer_id: id.to_owned(), ..Default::default() };
-        let customer = client.customer().get_customer(request).await.unwrap().into_inner().customer.unwrap();
+        let get = || async { client.customer().get_customer(request.clone()).await };
+        let customer = retry(get).await.unwrap().into_inner().customer.unwrap();
         let tiers = customer.insight.unwrap_or_default().value_tiers;
         if tiers.first().is_some_and(|tier| tier.monetary.as_ref().is_some_and(|score| score.value > 2000)) {
             return Some(micros(began));
@@ -77,5 +82,4 @@ async fn told(client: &Client, id: &str, look: bool) -> Option<u64> {
         assert!(began.elapsed() < Duration::from_secs(60), "the view does not tell the order");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    None
 }

@@ -13,6 +13,9 @@ use tests::{Installation, MIN_GROUP_SIZE, evidence, followed, order, reason};
 
 const K: i64 = MIN_GROUP_SIZE as i64;
 
+/// What a demand is told of.
+type Named = fn(&Demand) -> String;
+
 async fn create(client: &Client, profiles: Vec<Profile>) -> Vec<String> {
     let request =
         |profile| CreateProfileRequest { request_id: request_id(), profile: Some(profile), ..Default::default() };
@@ -96,7 +99,6 @@ async fn customers_are_counted_by_what_every_service_says_and_no_two_answers_dif
             request_id: request_id(),
             customer_id: customer_id.clone(),
             preferences: Some(preferences),
-            ..Default::default()
         };
         client.contact().set_contact_preferences(request).await.unwrap();
         let interaction = Interaction {
@@ -263,18 +265,18 @@ async fn demand_equals_a_recount_to_the_cent_and_nothing_is_told_of_few() {
     };
     let get = async |request: GetDemandRequest| client.insight().get_demand(request).await.unwrap().into_inner();
     use DemandDivision::*;
-    let of_item = |demand: &Demand| demand.item.as_ref().map(|item| item.sku.clone()).unwrap_or_default();
-    let of_value = |demand: &Demand| demand.value.clone();
-    let questions: [(GetDemandRequest, &str, &dyn Fn(&Demand) -> String); 5] = [
-        (request(&[], "", Unspecified), "''", &of_value),
-        (request(&[], "", Store), "o.store_id", &of_value),
-        (request(&["all"], "", Store), "o.store_id", &of_value),
+    let of_item: Named = |demand| demand.item.as_ref().map(|item| item.sku.clone()).unwrap_or_default();
+    let of_value: Named = |demand| demand.value.clone();
+    let questions: [(GetDemandRequest, &str, Named); 5] = [
+        (request(&[], "", Unspecified), "''", of_value),
+        (request(&[], "", Store), "o.store_id", of_value),
+        (request(&["all"], "", Store), "o.store_id", of_value),
         (
             request(&["all", "c1"], "", Item),
             "case when sku in ('sku-1', 'sku-4', 'sku-7') then sku else '' end",
-            &of_item,
+            of_item,
         ),
-        (request(&[], "sku-0", Store), "case when sku = 'sku-0' then o.store_id else '' end", &of_value),
+        (request(&[], "sku-0", Store), "case when sku = 'sku-0' then o.store_id else '' end", of_value),
     ];
     for (question, key, name) in questions {
         let expected = recount(&installation, key).await;

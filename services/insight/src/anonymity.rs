@@ -208,12 +208,9 @@ mod tests {
                 prop_assert!(of.len() >= k || told.is_empty() || !follows(&table, &told, *cell), "{cell:?} follows");
             }
             for i in 0..5 {
-                let lines: [(&dyn Fn(&Cell) -> bool, bool); 2] = [
-                    (&|cell| cell.0 == i, untold_rows.contains(&i)),
-                    (&|cell| cell.1 == i, untold_columns.contains(&i)),
-                ];
-                for (line, is_untold) in lines {
-                    let remaining = customers.iter().filter(|(cell, _)| line(cell) && !told.contains(cell));
+                for (by_row, is_untold) in [(true, untold_rows.contains(&i)), (false, untold_columns.contains(&i))] {
+                    let in_line = |cell: &Cell| if by_row { cell.0 == i } else { cell.1 == i };
+                    let remaining = customers.iter().filter(|(cell, _)| in_line(cell) && !told.contains(cell));
                     let remaining: HashSet<u32> = remaining.flat_map(|(_, of)| of).copied().collect();
                     prop_assert!(is_untold || told.is_empty() || remaining.is_empty() || remaining.len() >= k);
                 }

@@ -99,7 +99,10 @@ pub async fn predict(
     let (currency, horizon) = (&request.currency_code, request.horizon.unwrap_or_default());
     let model = store.model(currency, as_of).await?;
     let day = as_of.unwrap_or_else(|| Utc::now().date_naive());
-    let values = Value::count(&ids, Some(day), store.db.pool()).await?;
+    let values = match as_of {
+        None => store.values(&ids).await?,
+        Some(day) => Value::count(&ids, Some(day), store.db.pool()).await?,
+    };
     let of_currency = values.iter().filter(|value| value.currency == *currency);
     let predictions = of_currency.map(|value| Ok((value.customer_id, prediction(&model, value, day, &horizon)?)));
     let predictions = predictions.collect::<Result<BTreeMap<Uuid, Prediction>>>()?;
