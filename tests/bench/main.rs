@@ -14,7 +14,8 @@
 //!
 //! `bench lifetime FILE` imports a CDNOW master file, fits its model and predicts for a million customers.
 //!
-//! `bench moves NUMBER [SECONDS]` makes so many customers, and tells how long it takes from an order to the view with its tier.
+//! `bench moves NUMBER [SECONDS] [ORDERS A SECOND]` makes so many customers, and tells how long it takes from an order to the view with
+//! its tier.
 //!
 //! `bench customers NUMBER [SECONDS]` imports so many customers and looks some of them up.
 
@@ -47,7 +48,7 @@ use crate::{
     report::Report,
 };
 
-/// So many orders a second are recorded while tiers move.
+/// So many orders a second are recorded while tiers move, unless said.
 const ORDERS: f64 = 500.0;
 /// So many calls are in flight.
 const IN_FLIGHT: usize = 128;
@@ -74,7 +75,10 @@ async fn main() {
         let processes = Processes::start(&[("RUST_LOG", "warn".to_owned())]).await;
         match what.as_str() {
             "customers" => customers::customers(&processes, count.parse().unwrap(), duration).await,
-            _ => moves::moves(&processes, count.parse().unwrap(), ORDERS, duration).await,
+            _ => {
+                let per_second = rest.get(1).map_or(ORDERS, |text| text.parse().unwrap());
+                moves::moves(&processes, count.parse().unwrap(), per_second, duration).await;
+            }
         }
         processes.stop();
         return;
