@@ -6,13 +6,17 @@ use access::Call;
 use chrono::{DateTime, Utc};
 use client::Peer;
 use error::reason;
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture};
 use proto::feed::v1::{WatchChangesRequest, WatchChangesResponse};
 use store::{Db, Result, Tx, sql};
 use tonic::Status;
 
 /// After a failure the feed is asked again this often.
 const RETRY: Duration = Duration::from_millis(500);
+/// So many messages that have arrived are taken at once: who is behind catches up by greater steps.
+const AT_ONCE: usize = 256;
+/// A message tells at most so many changes.
+const MAX_CHANGES: usize = 1000;
 
 /// Follows the feed of a service for as long as the pool is open, from its beginning with everyone's
 /// present state. What a message leads to is read before a transaction begins, so that none waits for another service; then
@@ -70,27 +74,56 @@ where
         resume_token: before.clone().unwrap_or_default(),
         ..Default::default()
     };
-    let mut messages = peer.feed.clone().watch_changes(peer.request(&call.renewed(), request)).await?.into_inner();
-    while let Some(message) = messages.message().await? {
-        let step = Step::of(&message, before.replace(message.resume_token.clone()));
-        let news = match message.changes.is_empty() && message.states.is_empty() {
-            true => None,
-            false => Some(Arc::new(read(message).await?)),
-        };
-        let work = work.clone();
-        db.transact(&call.renewed(), move |tx| {
-            let (work, step, news) = (work.clone(), step.clone(), news.clone());
-            Box::pin(async move {
-                cursor_move(tx, feed, &step).await?;
-                match news {
-                    Some(news) => work(tx, news).await,
-                    None => Ok(()),
-                }
+    let messages = peer.feed.clone().watch_changes(peer.request(&call.renewed(), request)).await?.into_inner();
+    let mut arrived = messages.ready_chunks(AT_ONCE);
+    while let Some(messages) = arrived.next().await {
+        let (together, broken) = together(messages);
+        for message in together {
+            let step = Step::of(&message, before.replace(message.resume_token.clone()));
+            let news = match message.changes.is_empty() && message.states.is_empty() {
+                true => None,
+                false => Some(Arc::new(read(message).await?)),
+            };
+            let work = work.clone();
+            db.transact(&call.renewed(), move |tx| {
+                let (work, step, news) = (work.clone(), step.clone(), news.clone());
+                Box::pin(async move {
+                    cursor_move(tx, feed, &step).await?;
+                    match news {
+                        Some(news) => work(tx, news).await,
+                        None => Ok(()),
+                    }
+                })
             })
-        })
-        .await?;
+            .await?;
+        }
+        broken?;
     }
     Ok(())
+}
+
+/// Puts messages together that tell of changes alone, in their order, until one has as many as one may have; and what broke off
+/// behind them.
+fn together(messages: Vec<Result<WatchChangesResponse, Status>>) -> (Vec<WatchChangesResponse>, Result<(), Status>) {
+    let mut together: Vec<WatchChangesResponse> = Vec::new();
+    for message in messages {
+        let message = match message {
+            Ok(message) => message,
+            Err(status) => return (together, Err(status)),
+        };
+        match together.last_mut() {
+            Some(last)
+                if last.states.is_empty()
+                    && message.states.is_empty()
+                    && last.changes.len() + message.changes.len() <= MAX_CHANGES =>
+            {
+                last.changes.extend(message.changes);
+                last.resume_token = message.resume_token;
+            }
+            _ => together.push(message),
+        }
+    }
+    (together, Ok(()))
 }
 
 /// From where a message leads to where.
