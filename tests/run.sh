@@ -14,5 +14,6 @@ if cargo nextest --version > /dev/null 2>&1; then
     cargo nextest run --workspace "$@"
 else
     # One test at a time and one process for all: slower, the same tests.
-    cargo test --workspace -- --test-threads=2 "$@"
+    cargo test --workspace --exclude tests -- --test-threads=2 "$@"
+    cargo test -p tests --test stories -- --test-threads=2 "$@"
 fi

@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use client::Channel;
 use hdrhistogram::Histogram;
 use prost::{Message, bytes::Bytes};
 use proto::{Codec, Composed};
 use rand::{SeedableRng, rngs::StdRng};
-use tonic::{Request, client::Grpc, metadata::AsciiMetadataValue, transport::Channel};
+use tonic::{Request, client::Grpc, metadata::AsciiMetadataValue};
 
 /// Connections of the generator.
 const CHANNELS: usize = 4;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use client::{Client, request_id, retry};
+use client::{Client, request_id};
 use futures_util::{StreamExt, stream};
 use hdrhistogram::Histogram;
 use proto::{customer::v1::GetCustomerRequest, order_history::v1::*, profile::v1::*};
@@ -67,14 +67,14 @@ async fn told(client: &Client, id: &str, look: bool) -> Option<u64> {
     let began = Instant::now();
     let request = RecordOrderRequest { order: Some(order(id, &request_id())) };
     let record = || async { client.order_history().record_order(request.clone()).await };
-    retry(record).await.unwrap();
+    record().await.unwrap();
     if !look {
         return None;
     }
     loop {
         let request = GetCustomerRequest { customer_id: id.to_owned(), ..Default::default() };
         let get = || async { client.customer().get_customer(request.clone()).await };
-        let customer = retry(get).await.unwrap().into_inner().customer.unwrap();
+        let customer = get().await.unwrap().into_inner().customer.unwrap();
         let tiers = customer.insight.unwrap_or_default().value_tiers;
         if tiers.first().is_some_and(|tier| tier.monetary.as_ref().is_some_and(|score| score.value > 2000)) {
             return Some(micros(began));

@@ -1,5 +1,6 @@
 use std::sync::LazyLock;
 
+use client::Channel;
 use prost::{Message, bytes::Buf};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor};
 use serde_json::Value;
@@ -8,7 +9,6 @@ use tonic::{
     Request, Response, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    transport::Channel,
 };
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap());

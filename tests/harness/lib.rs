@@ -303,6 +303,13 @@ impl Processes {
         gateway.into_iter().find(|(name, _)| *name == variable).expect("the gateway knows every service").1
     }
 
+    /// What a service's process tells Prometheus.
+    pub async fn metrics(&self, service: &str) -> String {
+        let environment = self.environment(service);
+        let operations = environment.into_iter().find(|(name, _)| name == "CLIENTELE_OPERATIONS_LISTEN").unwrap().1;
+        reqwest::get(format!("http://{operations}/metrics")).await.unwrap().text().await.unwrap()
+    }
+
     /// One more gateway before the same services, with another environment. Answers its URL and process.
     pub async fn gateway(&self, environment: &[(&str, &str)]) -> (String, u32) {
         let (url, process) = self.one_more("gateway", environment);
@@ -330,6 +337,7 @@ impl Processes {
         drop(listener);
         let mut process = std::process::Command::new(binary(service));
         process.env_clear().envs(self.environment(service)).env("CLIENTELE_LISTEN", address.to_string());
+        process.env_remove("CLIENTELE_OPERATIONS_LISTEN");
         for (variable, value) in environment {
             match *value {
                 "" => process.env_remove(variable),

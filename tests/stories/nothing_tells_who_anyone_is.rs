@@ -7,9 +7,9 @@ use std::{
 use aho_corasick::AhoCorasick;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use opentelemetry_proto::tonic::collector::{
-    metrics::v1::{
-        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-        metrics_service_server::{MetricsService, MetricsServiceServer},
+    logs::v1::{
+        ExportLogsServiceRequest, ExportLogsServiceResponse,
+        logs_service_server::{LogsService, LogsServiceServer},
     },
     trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -105,11 +105,11 @@ impl TraceService for Exported {
 }
 
 #[tonic::async_trait]
-impl MetricsService for Exported {
+impl LogsService for Exported {
     async fn export(
         &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
         self.0.lock().unwrap().extend(request.into_inner().encode_to_vec());
         Ok(Response::new(Default::default()))
     }
@@ -288,7 +288,7 @@ async fn no_copy_log_trace_or_metric_holds_anything_of_a_person() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let collector = tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(exported.clone()))
-        .add_service(MetricsServiceServer::new(exported.clone()));
+        .add_service(LogsServiceServer::new(exported.clone()));
     tokio::spawn(collector.serve_with_incoming(TcpIncoming::from(listener)));
     let (mut plan, state) = tests::plan_on(&postgres.url()).await;
     plan.redis_url = Some(redis.url());
@@ -298,7 +298,7 @@ async fn no_copy_log_trace_or_metric_holds_anything_of_a_person() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
         ("OTEL_TRACES_SAMPLER", "always_on".to_owned()),
         ("OTEL_BSP_SCHEDULE_DELAY", "200".to_owned()),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "500".to_owned()),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "200".to_owned()),
     ];
     let processes = Processes::start_as(plan, state, &environment).await;
     let caller = Caller::new(&processes.url, &processes.token);
@@ -320,6 +320,9 @@ async fn no_copy_log_trace_or_metric_holds_anything_of_a_person() {
     assert!(contents.len() > 1000, "Redis is empty");
     search.look("Redis", &contents);
     for (name, process) in &processes.ids {
+        let metrics = processes.metrics(name).await;
+        assert!(metrics.contains("rpc_server_call_duration_seconds_count"), "{name} tells no metrics");
+        search.look(&format!("metrics of {name}"), metrics.as_bytes());
         search.look(&format!("environment of {name}"), &std::fs::read(format!("/proc/{process}/environ")).unwrap());
     }
     let program = format!("{}/pg_dump", std::env::var("CLIENTELE_TEST_POSTGRES_BIN").unwrap());

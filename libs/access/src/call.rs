@@ -55,7 +55,16 @@ pub struct Call {
     pub traceparent: Arc<str>,
 }
 
+/// What a hop keeps of the time that is left, so that the next one's answer is back before its own time is up.
+const MARGIN: (u32, Duration) = (20, Duration::from_millis(20));
+
 impl Call {
+    /// The time that is left to who is asked next: less by a twentieth, at most 20 ms.
+    pub fn left(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left - (left / MARGIN.0).min(MARGIN.1)
+    }
+
     /// The same call with half a minute from now: the items of a stream have no deadline of their
     /// own, and the stream's is its caller's to watch.
     pub fn renewed(&self) -> Self {

@@ -1,6 +1,7 @@
 use std::{future::Future, time::Duration};
 
 use error::{Failure, reason};
+use metrics::{METRICS, by};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, Span};
 
@@ -20,11 +21,12 @@ where
     K: Clone + Send + 'static,
     V: Send + 'static,
 {
-    /// Begins to collect. `load` answers the items of a batch in their order.
-    pub fn new<F>(load: impl Fn(Vec<K>) -> F + Send + 'static) -> Self
+    /// Begins to collect. `load` answers the items of a batch in their order; `name` is what the sizes are counted by.
+    pub fn new<F>(name: &'static str, load: impl Fn(Vec<K>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<Vec<Result<V, Failure>>, Failure>> + Send,
     {
+        let sizes = METRICS.batch_size.get_or_create_owned(&by(name));
         let (sender, mut queue) = mpsc::unbounded_channel::<Item<K, V>>();
         tokio::spawn(async move {
             let mut batch = Vec::with_capacity(MOST);
@@ -34,6 +36,7 @@ where
                 if batch.is_empty() {
                     continue;
                 }
+                sizes.observe(batch.len() as f64);
                 // Shared work belongs to one trace, if any of those who share it is traced.
                 let span = batch.iter().map(|(_, span, _)| span).find(|span| !span.is_none());
                 let span = span.cloned().unwrap_or_else(Span::none);
@@ -89,7 +92,7 @@ mod tests {
     async fn what_comes_in_during_a_batch_is_the_next() {
         let batches = Arc::new(Mutex::new(Vec::new()));
         let seen = batches.clone();
-        let batcher = Batcher::new(move |keys: Vec<u32>| {
+        let batcher = Batcher::new("test", move |keys: Vec<u32>| {
             seen.lock().unwrap().push(keys.len());
             async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -124,7 +127,7 @@ mod tests {
     async fn a_batch_that_hangs_is_given_up_and_each_is_asked_for_once_more() {
         let calls = Arc::new(Mutex::new(0));
         let seen = calls.clone();
-        let batcher = Batcher::new(move |keys: Vec<u32>| {
+        let batcher = Batcher::new("test", move |keys: Vec<u32>| {
             *seen.lock().unwrap() += 1;
             let hangs = *seen.lock().unwrap() == 1;
             async move {

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use crc::{CRC_16_XMODEM, Crc};
+use metrics::METRICS;
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult, Value,
     aio::MultiplexedConnection, io::tcp::TcpSettings,
@@ -193,7 +194,10 @@ impl All {
             // One that was expected no longer may still speak for a moment.
             Event::Open if state.expected.contains(of) => state.open.extend([of.clone()]),
             Event::Open => (),
-            Event::Closed => state.open.retain(|open| open != of),
+            Event::Closed => {
+                METRICS.cache_epochs.inc();
+                state.open.retain(|open| open != of);
+            }
             other => listener(other),
         }
         state.tell(listener);

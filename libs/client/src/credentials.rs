@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use access::PURPOSE_HEADER;
 use opentelemetry::propagation::Injector;
 use tonic::{
@@ -9,27 +7,23 @@ use tonic::{
 };
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Adds to each call who calls, what for, until when, and within which trace.
+/// Adds to each call who calls, what for, and within which trace.
 #[derive(Clone)]
 pub struct Credentials {
     authorization: MetadataValue<Ascii>,
     purpose: MetadataValue<Ascii>,
-    timeout: Duration,
 }
 
 impl Credentials {
-    pub(crate) fn new(bearer_token: &str, purpose: &str, timeout: Duration) -> Result<Self, InvalidMetadataValue> {
+    pub(crate) fn new(bearer_token: &str, purpose: &str) -> Result<Self, InvalidMetadataValue> {
         let mut authorization: MetadataValue<Ascii> = format!("Bearer {bearer_token}").parse()?;
         authorization.set_sensitive(true);
-        Ok(Self { authorization, purpose: purpose.parse()?, timeout })
+        Ok(Self { authorization, purpose: purpose.parse()? })
     }
 }
 
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if request.metadata().get("grpc-timeout").is_none() {
-            request.set_timeout(self.timeout);
-        }
         let metadata = request.metadata_mut();
         metadata.insert("authorization", self.authorization.clone());
         metadata.insert(PURPOSE_HEADER, self.purpose.clone());

@@ -1,20 +1,21 @@
 //! The Rust SDK. A [`Client`] hands out the generated, typed clients of every service behind one
 //! gateway and takes care of what every call needs: credentials, the declared purpose, a deadline and
-//! the trace. It remembers the tokens of writes that later reads must have seen, makes request ids,
-//! and repeats what found nobody to answer it.
+//! the trace. It remembers the tokens of writes that later reads must have seen, and makes request ids. Its
+//! [`Channel`] knows all replicas of a gateway or service and repeats what found nobody to answer it.
 
+mod budget;
+mod channel;
 mod credentials;
 mod peer;
-mod retry;
+mod replica;
+mod timed;
 
+pub use channel::{Channel, PUSHBACK, channel, channel_as};
 pub use credentials::Credentials;
 pub use peer::{Directory, Peer, unreachable};
-pub use retry::retry;
+pub use timed::timed;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use proto::{
     consent::v1::consent_service_client::ConsentServiceClient,
@@ -26,10 +27,7 @@ use proto::{
     order_history::v1::order_history_service_client::OrderHistoryServiceClient,
     profile::v1::profile_service_client::ProfileServiceClient, r#type::v1::Consistency,
 };
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{Channel, Endpoint},
-};
+use tonic::service::interceptor::InterceptedService;
 
 /// What carries the calls of a [`Client`].
 pub type Transport = InterceptedService<Channel, Credentials>;
@@ -47,29 +45,11 @@ pub struct Client {
     tokens: Arc<Mutex<Vec<String>>>,
 }
 
-/// Opens a channel that connects when it is first used. Small writes leave at once (no Nagle), and
-/// a peer that died silently is noticed within half a minute.
-pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?
-        .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(2))
-        .http2_keep_alive_interval(Duration::from_secs(15))
-        .keep_alive_timeout(Duration::from_secs(10))
-        // As many streams as a server takes fit into the connection's window, so that one whose reader
-        // has gone to sleep holds up nobody but itself.
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(1 << 30)
-        // A server that refuses a long request before it has read it all resets the stream; a thousand
-        // such refusals are no attack and must not end the connection.
-        .http2_max_local_error_reset_streams(None);
-    Ok(endpoint.connect_lazy())
-}
-
 impl Client {
     /// Prepares a caller with a bearer token and a declared purpose. Each call has ten seconds
-    /// unless its request says otherwise.
+    /// unless its request says otherwise; a stream lasts as long as both sides want.
     pub fn new(url: &str, bearer_token: &str, purpose: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let credentials = Credentials::new(bearer_token, purpose, Duration::from_secs(10))?;
+        let credentials = Credentials::new(bearer_token, purpose)?;
         Ok(Self { channel: channel(url)?, credentials, tokens: Arc::default() })
     }
 

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use access::{Call, InternalKey, PURPOSE_HEADER};
 use error::{Failure, reason};
 use proto::{
@@ -10,11 +8,10 @@ use proto::{
 use tonic::{
     Code, Request, Status,
     metadata::{MetadataMap, MetadataValue},
-    transport::Channel,
 };
 use uuid::Uuid;
 
-use crate::credentials::inject_trace;
+use crate::{Channel, credentials::inject_trace};
 
 /// A trace that nobody keeps.
 const NOT_TRACED: &str = "00-00000000000000000000000000000001-0000000000000001-00";
@@ -41,8 +38,14 @@ impl Peer {
 
     /// A request on behalf of a caller, with what is left of the caller's time.
     pub fn request<T>(&self, call: &Call, message: T) -> Request<T> {
+        let mut request = self.stream(call, message);
+        request.set_timeout(call.left());
+        request
+    }
+
+    /// The same for a stream, which lasts until one side ends it.
+    pub fn stream<T>(&self, call: &Call, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(call.deadline.saturating_duration_since(Instant::now()));
         self.sign(call, request.metadata_mut());
         request
     }

@@ -89,6 +89,12 @@ pub const ENCODING_UNSUPPORTED: Reason =
     reason(Code::Unimplemented, "ENCODING_UNSUPPORTED", "The message's compression is not understood here.");
 /// Too many calls are in flight.
 pub const OVERLOADED: Reason = reason(Code::ResourceExhausted, "OVERLOADED", "Too many calls are in flight.");
+/// The caller has used up its calls of this second.
+pub const QUOTA_EXCEEDED: Reason =
+    reason(Code::ResourceExhausted, "QUOTA_EXCEEDED", "The caller calls more often than it may.");
+/// The process that told a stream ends; another one goes on.
+pub const SERVER_DRAINING: Reason =
+    reason(Code::Unavailable, "SERVER_DRAINING", "This process ends; go on elsewhere from the last token.");
 /// No database connection became free in time.
 pub const DATABASE_BUSY: Reason =
     reason(Code::Unavailable, "DATABASE_BUSY", "No database connection became free in time.");

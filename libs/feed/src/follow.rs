@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use client::Peer;
 use error::reason;
 use futures_util::{StreamExt, future::BoxFuture};
+use metrics::{METRICS, by};
 use proto::feed::v1::{WatchChangesRequest, WatchChangesResponse};
 use store::{Db, Result, Tx, sql};
 use tonic::Status;
@@ -74,7 +75,7 @@ where
         resume_token: before.clone().unwrap_or_default(),
         ..Default::default()
     };
-    let messages = peer.feed.clone().watch_changes(peer.request(&call.renewed(), request)).await?.into_inner();
+    let messages = peer.feed.clone().watch_changes(peer.stream(call, request)).await?.into_inner();
     let mut arrived = messages.ready_chunks(AT_ONCE);
     while let Some(messages) = arrived.next().await {
         let (together, broken) = together(messages);
@@ -84,6 +85,8 @@ where
                 true => None,
                 false => Some(Arc::new(read(message).await?)),
             };
+            let behind = step.last.map(|last| Utc::now() - last).unwrap_or_default();
+            METRICS.follower_lag.get_or_create_owned(&by(feed)).set(behind.as_seconds_f64());
             let work = work.clone();
             db.transact(&call.renewed(), move |tx| {
                 let (work, step, news) = (work.clone(), step.clone(), news.clone());

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use metrics::{METRICS, by};
 use store::{Db, Result, sql};
 
 /// So many changes are purged by one statement.
@@ -21,7 +22,21 @@ pub async fn run(db: Db, retention: Duration) {
                 }
             }
         }
+        if let Ok(age) = oldest(&db).await {
+            METRICS.feed_oldest.get_or_create_owned(&by(db.service())).set(age);
+        }
     }
+}
+
+/// The age of the oldest change in seconds; 0 without any.
+async fn oldest(db: &Db) -> Result<f64> {
+    let query = sqlx::query_scalar!(
+        r#"
+        select coalesce(extract(epoch from clock_timestamp() - occurred_at), 0)::float8 as "age!"
+        from changes order by seq limit 1
+        "#
+    );
+    Ok(sql("select changes", query.fetch_optional(db.pool())).await?.unwrap_or_default())
 }
 
 /// Purges the oldest changes, ten thousand at most, and notes the greatest transaction among them in the same statement, so

@@ -56,12 +56,13 @@ impl FeedService for Feed {
         &self,
         request: Request<WatchChangesRequest>,
     ) -> Result<Response<Self::WatchChangesStream>, Status> {
+        let draining = server::draining(&request);
         let (_, message) = accept(request, |message: &WatchChangesRequest, violations| {
             if message.initial_state && !message.resume_token.is_empty() {
                 violations.add("initial_state", "needs an empty token");
             }
         })?;
-        let watch = Watch::begin(self.clone(), message).await?;
+        let watch = Watch::begin(self.clone(), message, draining).await?;
         Ok(Response::new(watch.stream().boxed()))
     }
 }

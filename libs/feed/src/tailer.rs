@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use chrono::Utc;
+use metrics::{METRICS, by};
 use store::{Db, Result};
 use tokio::sync::broadcast;
 
@@ -65,6 +67,10 @@ async fn tail(db: &Db, sender: &broadcast::Sender<News>) -> Result<()> {
         let page = Page::read(db, &cursor).await?;
         cursor = page.cursor(cursor.seen());
         let last = page.last;
+        if let Some((.., change)) = page.changes.first() {
+            let lag = store::time(change.occurred_time).map(|at| Utc::now() - at).unwrap_or_default();
+            METRICS.feed_lag.get_or_create_owned(&by(db.service())).observe(lag.as_seconds_f64());
+        }
         sender.send(News::Page(Arc::new(page))).ok();
         if last {
             tokio::select! {

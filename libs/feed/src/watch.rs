@@ -13,6 +13,7 @@ use proto::{
 };
 use store::{Fault, Result, sql, uuid};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -38,6 +39,8 @@ pub struct Watch {
     filter: Filter,
     tail: Option<Receiver<News>>,
     sent: Option<Instant>,
+    draining: CancellationToken,
+    over: bool,
 }
 
 /// What a stream wants to hear of.
@@ -55,7 +58,7 @@ impl Filter {
 
 impl Watch {
     /// Begins where the request says.
-    pub async fn begin(feed: Feed, request: WatchChangesRequest) -> Result<Self> {
+    pub async fn begin(feed: Feed, request: WatchChangesRequest, draining: CancellationToken) -> Result<Self> {
         let db = feed.db();
         let epoch = db.epoch();
         let cursor = match request.resume_token.as_str() {
@@ -69,13 +72,23 @@ impl Watch {
             customers: request.customer_ids.iter().map(|id| id.to_lowercase()).collect(),
             types: request.types.into_iter().collect(),
         };
-        Ok(Self { epoch, cursor, filter, tail: None, sent: None, feed })
+        Ok(Self { epoch, cursor, filter, tail: None, sent: None, feed, draining, over: false })
     }
 
     /// The messages. Each is made when the one before was taken.
     pub fn stream(self) -> impl Stream<Item = Result<WatchChangesResponse, Status>> + Send {
         stream::try_unfold(self, |mut watch| async move {
-            let message = watch.next().await?;
+            if watch.over {
+                return Err(reason::SERVER_DRAINING.into());
+            }
+            let draining = watch.draining.clone();
+            let next = tokio::select! {
+                message = watch.next() => Some(message?),
+                () = draining.cancelled() => None,
+            };
+            // The last word is where to go on.
+            watch.over = next.is_none();
+            let message = next.unwrap_or_else(|| watch.message(Vec::new()));
             watch.sent = Some(Instant::now());
             Ok::<_, Status>(Some((message, watch)))
         })

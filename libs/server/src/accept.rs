@@ -2,7 +2,10 @@ use access::Call;
 use error::{Failure, Violations, reason};
 use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use prost_protovalidate::Validate;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status, Streaming};
+
+use crate::layers::Draining;
 
 const MAX_BATCH: usize = 250;
 
@@ -41,6 +44,11 @@ pub fn validate<T: Validate>(message: &T, check: impl FnOnce(&T, &mut Violations
     }
     check(message, &mut violations);
     violations.into_result()
+}
+
+/// Fires when this process takes no more calls, for streams to end with their last token.
+pub fn draining<T>(request: &Request<T>) -> CancellationToken {
+    request.extensions().get::<Draining>().cloned().map(|Draining(token)| token).unwrap_or_default()
 }
 
 /// The call that the identity layer has put beside the request.

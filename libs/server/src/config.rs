@@ -1,10 +1,12 @@
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use cache::Shared;
 use figment::{Figment, providers::Env};
 use serde::{Deserialize, de::DeserializeOwned};
 use vault::KeyRing;
+
+use crate::Network;
 
 /// What a service with a schema is configured with. Each field is an environment variable with the
 /// prefix `CLIENTELE_`: `CLIENTELE_DATABASE_URL`.
@@ -58,9 +60,36 @@ pub struct ServiceConfig {
     /// unless said.
     #[serde(default)]
     pub drain_seconds: u64,
+    /// Where to tell health and metrics without encryption, `0.0.0.0:9464`; nowhere unless said.
+    #[serde(default)]
+    pub operations_listen: Option<SocketAddr>,
+    /// The folder with `tls.crt`, `tls.key` and `ca.crt`, for TLS with the other processes; without it they speak in
+    /// the clear.
+    #[serde(default)]
+    pub tls_folder: Option<PathBuf>,
+}
+
+/// What a process is told of its surroundings.
+pub fn network(
+    operations: Option<SocketAddr>,
+    tls_folder: &Option<PathBuf>,
+    drain_seconds: u64,
+) -> anyhow::Result<Network> {
+    let tls = tls_folder.as_deref().map(tls::Identity::read).transpose()?;
+    Ok(Network { operations, drain: Duration::from_secs(drain_seconds), tls })
 }
 
 impl ServiceConfig {
+    /// What the process is told of its surroundings.
+    pub fn network(&self) -> anyhow::Result<Network> {
+        network(self.operations_listen, &self.tls_folder, self.drain_seconds)
+    }
+
+    /// So many calls at once are never too many: each connection to the database keeps two busy.
+    pub fn admission_floor(&self) -> usize {
+        16.max(2 * self.database_connections as usize)
+    }
+
     /// The key ring of the installation.
     pub fn keys(&self) -> anyhow::Result<KeyRing> {
         match (&self.key_ring_file, &self.key_ring) {

@@ -5,9 +5,10 @@
 //! 2. trace and metrics: outside panics and refusals, so that they are counted;
 //! 3. reason: so that no refusal leaves, or is counted, without its reason;
 //! 4. panic: inside the trace, so that a panic is a failure with a span;
-//! 5. shedding: before work is spent on a call that there is no room for;
-//! 6. deadline: covers identity too, since a key set may have to be fetched;
-//! 7. identity: last, so that a handler is never reached without a [`Call`].
+//! 5. admission: before work is spent on a call that there is no room for;
+//! 6. deadline: covers identity too, since a key set may have to be fetched, and streams to their end;
+//! 7. identity: so that a handler is never reached without a [`Call`];
+//! 8. quota: last, since it belongs to who the caller is proven to be.
 
 use std::{
     convert::Infallible,
@@ -18,17 +19,20 @@ use std::{
 };
 
 use access::{Authority, Call, InternalKey, PURPOSE_HEADER, Purpose};
+use client::{PUSHBACK, timed};
 use error::{Failure, reason};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::metrics::Histogram;
-use tokio::sync::Semaphore;
+use metrics::{METRICS, by};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
 use crate::{
-    deadline,
+    admission::{Admission, Priority},
+    quota::Quota,
     trace::{self, Sampling},
 };
 
@@ -36,8 +40,10 @@ type Request = http::Request<Body>;
 type Response = http::Response<Body>;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// So many calls may be in flight in one process.
-const MAX_IN_FLIGHT: usize = 4096;
+/// A call that brings no deadline has this one.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// And a stream this one.
+const STREAM_DEADLINE: Duration = Duration::from_secs(86_400);
 /// Anyone may ask these: whether the process is well, and what the contract is.
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 /// Whoever has shown no credentials is answered within this time or not at all.
@@ -55,19 +61,23 @@ pub enum Gate {
 /// What the stack of one process shares.
 struct Shared {
     gate: Gate,
-    room: Semaphore,
-    durations: Histogram<f64>,
+    admission: Admission,
+    quota: Option<Quota>,
     sampling: Sampling,
+    goaway: CancellationToken,
 }
+
+/// Tells a stream that no more calls are taken and that it should end.
+#[derive(Clone)]
+pub(crate) struct Draining(pub(crate) CancellationToken);
 
 /// Puts the stack around a service.
 #[derive(Clone)]
 pub(crate) struct Stack(Arc<Shared>);
 
 impl Stack {
-    pub(crate) fn new(gate: Gate) -> Self {
-        let (durations, sampling) = (trace::durations(), Sampling::of_environment());
-        Self(Arc::new(Shared { gate, room: Semaphore::new(MAX_IN_FLIGHT), durations, sampling }))
+    pub(crate) fn new(gate: Gate, admission: Admission, quota: Option<Quota>, goaway: CancellationToken) -> Self {
+        Self(Arc::new(Shared { gate, admission, quota, sampling: Sampling::of_environment(), goaway }))
     }
 }
 
@@ -127,7 +137,10 @@ impl Shared {
             response = refusal(reason);
             status = failed(&response);
         }
-        trace::record(&self.durations, &span, method, status.as_ref(), began.elapsed());
+        if let Some(status) = status.as_ref().filter(|status| status.code() == Code::Unavailable) {
+            response.headers_mut().insert(PUSHBACK, self.pushback(status));
+        }
+        trace::record(&span, method, status.as_ref(), began.elapsed());
         // A refusal that came from behind us has its id already.
         let unnamed = status.is_some() && !response.headers().contains_key(REQUEST_ID);
         if let Some(id) = id.or_else(|| unnamed.then(new_request_id)) {
@@ -140,38 +153,81 @@ impl Shared {
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
-        let Ok(_permit) = self.room.try_acquire() else {
-            return refusal(Failure::from(reason::OVERLOADED).retry_after(Duration::from_millis(200)));
-        };
-        let open = OPEN.iter().any(|prefix| request.uri().path().starts_with(prefix));
-        let Some(timeout) = deadline::timeout(request.headers()) else {
+        let path = request.uri().path();
+        let is_open = OPEN.iter().any(|prefix| path.starts_with(prefix));
+        let is_unary = proto::is_unary(path);
+        // Streams wait most of the time, and a probe must not be refused by those that it is to protect.
+        let is_limited = is_unary && !is_open;
+        let priority = Priority::of(request.headers());
+        let place = if is_limited { self.admission.enter(priority) } else { None };
+        if is_limited && place.is_none() {
+            METRICS.shed.get_or_create_owned(&by(priority.name())).inc();
+            // They do not all come back at once.
+            let pause = Duration::from_millis(fastrand::u64(100..300));
+            return refusal(Failure::from(reason::OVERLOADED).retry_after(pause));
+        }
+        let otherwise = if is_unary { DEADLINE } else { STREAM_DEADLINE };
+        let Some(timeout) = access::timeout(request.headers(), otherwise) else {
             return refusal(reason::MALFORMED_DEADLINE);
         };
-        let timeout = if open { timeout.min(OPEN_TIMEOUT) } else { timeout };
-        let handled = tokio::time::timeout(timeout, self.handle(inner, request, open, timeout, span)).await;
-        handled.unwrap_or_else(|_| refusal(reason::DEADLINE_EXCEEDED))
+        let timeout = if is_open { timeout.min(OPEN_TIMEOUT) } else { timeout };
+        let (method, began) = (path.to_owned(), Instant::now());
+        let deadline = began + timeout;
+        let handled =
+            tokio::time::timeout_at(deadline.into(), self.handle(inner, request, is_open, deadline, span)).await;
+        let is_late = handled.is_err();
+        let response = handled.unwrap_or_else(|_| refusal(reason::DEADLINE_EXCEEDED));
+        if !is_unary && !is_open {
+            return response.map(|body| timed(body, deadline));
+        }
+        // A refusal is quick and says nothing about how busy this process is.
+        if is_limited && (is_late || !response.headers().contains_key("grpc-status")) {
+            self.admission.learn(&method, began.elapsed());
+        }
+        response
+    }
+
+    /// When to ask again. What was asked of somebody behind this process has been asked again already, and another
+    /// layer of attempts would multiply them.
+    fn pushback(&self, status: &Status) -> HeaderValue {
+        let is_asked_behind = error::reason_of(status).is_some_and(|name| name == reason::SERVICE_UNAVAILABLE.name);
+        if is_asked_behind || matches!(self.gate, Gate::External(_)) {
+            return HeaderValue::from_static("-1");
+        }
+        let pause = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+        HeaderValue::from(pause.as_millis() as u64)
     }
 
     async fn handle<S>(
         &self,
         mut inner: S,
         mut request: Request,
-        open: bool,
-        timeout: Duration,
+        is_open: bool,
+        deadline: Instant,
         span: &Span,
     ) -> Response
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
-        if !open {
-            let deadline = Instant::now() + timeout;
-            let caller = match authenticate(&self.gate, request.headers()).await {
-                Ok(caller) => caller,
-                Err(failure) => return refusal(failure),
-            };
-            request.extensions_mut().insert(Call { caller, deadline, traceparent: trace::parent_of(span) });
+        if is_open {
+            return inner.call(request).await.unwrap_or_else(|never| match never {});
         }
-        inner.call(request).await.unwrap_or_else(|never| match never {})
+        let caller = match authenticate(&self.gate, request.headers()).await {
+            Ok(caller) => caller,
+            Err(failure) => return refusal(failure),
+        };
+        let left = match self.quota.as_ref().map(|quota| quota.take(&caller.subject)) {
+            Some(Err(response)) => return response,
+            Some(Ok(left)) => Some(left),
+            None => None,
+        };
+        request.extensions_mut().insert(Call { caller, deadline, traceparent: trace::parent_of(span) });
+        request.extensions_mut().insert(Draining(self.goaway.clone()));
+        let response = inner.call(request).await.unwrap_or_else(|never| match never {});
+        match left {
+            Some(left) => left.told_in(response),
+            None => response,
+        }
     }
 }
 
@@ -209,7 +265,7 @@ async fn authenticate(gate: &Gate, headers: &HeaderMap) -> Result<access::Caller
     }
 }
 
-fn refusal(failure: impl Into<Failure>) -> Response {
+pub(crate) fn refusal(failure: impl Into<Failure>) -> Response {
     Status::from(failure.into()).into_http()
 }
 
@@ -231,7 +287,9 @@ mod tests {
         }
         let router = Router::new().route("/grpc.health.x/slow", any(slow)).route("/grpc.health.x/panics", any(panics));
         let router = router.route("/some.Service/Method", any(|| async {}));
-        let stack = Stack::new(Gate::Internal(InternalKey::new("test", &[0; 32]))).layer(Routes::from(router));
+        let gate = Gate::Internal(InternalKey::new("test", &[0; 32]));
+        let stack = Stack::new(gate, Admission::new("test", 8), None, CancellationToken::new());
+        let stack = stack.layer(Routes::from(router));
         for (path, timeout, code, reason) in [
             // tonic's own time-out would say CANCELLED.
             ("/grpc.health.x/slow", "20m", Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),

@@ -1,18 +1,23 @@
 //! The server around every service. [`run`] is a whole `main`; [`serve`] puts routes behind the one
-//! layer stack with health, reflection and a drain; [`accept`] is the first line of every handler.
+//! layer stack with health, reflection, metrics and a drain; [`accept`] is the first line of every handler.
 
 mod accept;
+mod admission;
 mod config;
-mod deadline;
+mod health;
 mod layers;
+mod listen;
+mod operations;
+mod quota;
 mod serve;
 mod telemetry;
 mod trace;
 
-pub use accept::{accept, accept_batch, acknowledge, call, validate};
-pub use config::{ServiceConfig, cache, config};
+pub use accept::{accept, accept_batch, acknowledge, call, draining, validate};
+pub use config::{ServiceConfig, cache, config, network};
+pub use health::{LIVENESS, READINESS, Well};
 pub use layers::Gate;
-pub use serve::{Serving, serve};
+pub use serve::{DRAIN_CEILING, Network, Serving, serve};
 pub use telemetry::{LogFormat, Telemetry};
 
 use std::net::SocketAddr;

@@ -1,120 +1,93 @@
-use std::time::Duration;
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{Channel, Server, server::TcpIncoming},
+use tonic::service::Routes;
+use tower::Layer;
+
+use crate::{
+    admission::Admission,
+    health::{self, Well},
+    layers::{Gate, Stack},
+    listen, operations,
+    quota::Quota,
 };
-use tonic_health::{
-    ServingStatus,
-    pb::{HealthCheckRequest, health_check_response, health_client::HealthClient},
-    server::HealthReporter,
-};
 
-use crate::layers::{Gate, Stack};
-
-/// Calls in flight get so long to finish once the drain has begun.
-const DRAIN_CEILING: Duration = Duration::from_secs(20);
-
-/// So many calls may be in flight on one connection.
-const MAX_STREAMS: u32 = 1024;
+/// Calls in flight get so long to finish once connections are closed.
+pub const DRAIN_CEILING: Duration = Duration::from_secs(20);
 
 /// What to serve and how.
 pub struct Serving {
-    /// The services by their full names, for health and reflection.
-    pub names: Vec<&'static str>,
+    /// The one name of the service.
+    pub name: &'static str,
+    /// The services by their full names, and what decides whether each is well.
+    pub services: Vec<(&'static str, Well)>,
+    /// Whether the process takes calls.
+    pub ready: Well,
     /// Their routes.
     pub routes: Routes,
     /// How callers prove themselves.
     pub gate: Gate,
-    /// Services behind this one whose health becomes the answer for their names.
-    pub upstreams: Vec<(&'static str, Channel)>,
     /// The open port.
     pub listener: TcpListener,
+    /// How this process shows who it is, and what it is asked at another port.
+    pub network: Network,
+    /// So many calls at once are never too many.
+    pub admission_floor: usize,
+    /// So many calls a second each caller may make; as many as it likes unless said.
+    pub calls_per_second: Option<NonZeroU32>,
     /// Begins the drain.
     pub stop: CancellationToken,
-    /// How long to answer `NOT_SERVING` before connections are closed.
-    pub drain: Duration,
 }
 
-/// Serves until `stop`, then drains: health says `NOT_SERVING`, balancers get `drain` to notice,
-/// connections are closed with GOAWAY, calls in flight finish, and nothing outlives the ceiling.
+/// What a process needs to know of its surroundings.
+#[derive(Clone, Default)]
+pub struct Network {
+    /// Where health and metrics are told without encryption, for probes and Prometheus; nowhere unless said.
+    pub operations: Option<SocketAddr>,
+    /// How long to answer `NOT_SERVING` before connections are closed, so that balancers notice.
+    pub drain: Duration,
+    /// How connections are encrypted; not at all unless said.
+    pub tls: Option<tls::Identity>,
+}
+
+/// Serves until `stop`, then drains: health says `NOT_SERVING`, balancers get time to notice, streams end with
+/// their last token, connections are closed with GOAWAY, calls in flight finish, and nothing outlives the ceiling.
 pub async fn serve(serving: Serving) -> anyhow::Result<()> {
-    let Serving { names, routes, gate, upstreams, listener, stop, drain } = serving;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", ServingStatus::Serving).await;
-    for name in &names {
-        // What another process serves is not well before it says so.
-        let own = upstreams.iter().all(|(upstream, _)| upstream != name);
-        let status = if own { ServingStatus::Serving } else { ServingStatus::NotServing };
-        health.set_service_status(*name, status).await;
-    }
-    for (name, channel) in upstreams {
-        tokio::spawn(follow(health.clone(), name, channel, stop.clone()));
-    }
+    let Serving { name, services, ready, routes, gate, listener, network, admission_floor, stop, .. } = serving;
+    let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
+    let health = health::start(services, ready, &stop).await;
     let reflection = || {
         let builder =
             tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET);
         names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
-    let routes = routes
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+    if let Some(address) = network.operations {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        tokio::spawn(operations::serve(listener, health.clone()));
+    }
+    let routes =
+        routes.add_service(health).add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
 
-    let drained = {
-        let (stop, names) = (stop.clone(), names.clone());
-        async move {
-            stop.cancelled().await;
-            for name in names.into_iter().chain([""]) {
-                health.set_service_status(name, ServingStatus::NotServing).await;
-            }
-            tokio::time::sleep(drain).await;
-        }
-    };
-    // `Server::tcp_nodelay` does not reach a listener that is handed over; without it a reply of
-    // more than one segment waits 40 ms for the peer's delayed acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(30)));
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .max_concurrent_streams(MAX_STREAMS)
-        // As many callers as there are may go away at once. At its default of twenty the transport takes that for
-        // an attack and ends the connection under all others.
-        .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(1 << 30)
-        .layer(Stack::new(gate))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, drained);
-    let ceiling = async {
+    let goaway = CancellationToken::new();
+    let acceptor = network.tls.map(|identity| match gate {
+        Gate::Internal(_) => identity.acceptor_for_peers(),
+        Gate::External(_) => identity.acceptor_for_all(),
+    });
+    let quota = serving.calls_per_second.map(Quota::per_second);
+    let stack = Stack::new(gate, Admission::new(name, admission_floor), quota, goaway.clone());
+    let service = stack.layer(routes.prepare());
+    let served = listen::listen(listener, acceptor, service, goaway.clone());
+    let drained = async {
         stop.cancelled().await;
-        tokio::time::sleep(drain + DRAIN_CEILING).await;
+        tokio::time::sleep(network.drain).await;
+        goaway.cancel();
+        tokio::time::sleep(DRAIN_CEILING).await;
     };
     tokio::select! {
-        served = server => served.context("the server failed"),
-        () = ceiling => {
-            tracing::warn!("calls were still in flight at the end of the drain");
-            Ok(())
-        }
+        () = served => (),
+        () = drained => tracing::warn!("calls were still in flight at the end of the drain"),
     }
-}
-
-/// Asks a service behind this one every second how it is, more often while it is not well, and passes
-/// the answer on.
-async fn follow(health: HealthReporter, name: &'static str, channel: Channel, stop: CancellationToken) {
-    let mut client = HealthClient::new(channel);
-    while !stop.is_cancelled() {
-        let asked = client.check(HealthCheckRequest { service: name.to_owned() });
-        let serving = match tokio::time::timeout(Duration::from_secs(1), asked).await {
-            Ok(Ok(answer)) => answer.into_inner().status() == health_check_response::ServingStatus::Serving,
-            _ => false,
-        };
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        health.set_service_status(name, status).await;
-        // At the start everybody waits for the first good answer.
-        tokio::time::sleep(if serving { Duration::from_secs(1) } else { Duration::from_millis(100) }).await;
-    }
+    Ok(())
 }

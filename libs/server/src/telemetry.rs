@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_otlp::{LogExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
-    metrics::SdkMeterProvider,
+    logs::SdkLoggerProvider,
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
@@ -27,11 +28,11 @@ pub enum LogFormat {
     Text,
 }
 
-/// Traces, metrics and logs of one process. Traces and metrics leave by OTLP when
-/// `OTEL_EXPORTER_OTLP_ENDPOINT` is set; logs go to standard error, filtered by `RUST_LOG`.
+/// Traces and logs of one process. Both leave by OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set; logs go to
+/// standard error too, filtered by `RUST_LOG`.
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
-    metrics: Option<SdkMeterProvider>,
+    logs: Option<SdkLoggerProvider>,
 }
 
 impl Telemetry {
@@ -46,25 +47,28 @@ impl Telemetry {
                 tracing_subscriber::fmt::layer().compact().with_target(false).with_writer(std::io::stderr).boxed()
             }
         };
-        let (traces, metrics) = match std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT") {
-            Some(_) => (Some(traces(service)?), Some(metrics(service)?)),
+        let (traces, exporter) = match std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT") {
+            Some(_) => (Some(traces(service)?), Some(exporter(service)?)),
             None => (None, None),
         };
-        // The exporter's own connection must not be traced, or it would feed itself.
-        let exported = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
-        let spans = traces
-            .as_ref()
-            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(exported));
+        // The exporter's own connection must not be told of, or it would feed itself.
+        let exported = "info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off,rlibphonenumber=off";
+        let spans = traces.as_ref().map(|provider| {
+            tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(EnvFilter::new(exported))
+        });
         // Spans are for those who trace. A log that wrote them down would format each call's fields twice,
         // and most calls log nothing.
         let events = filter_fn(|metadata| metadata.is_event());
+        let sent = exporter.as_ref().map(|provider| {
+            OpenTelemetryTracingBridge::new(provider).with_filter(EnvFilter::new(exported).and(events.clone()))
+        });
         let logs = tracing_subscriber::registry().with(logs.with_filter(filter.and(events)));
         // A layer that is there but empty would make every span and event be asked for anew.
         match spans {
-            Some(spans) => logs.with(spans).try_init()?,
+            Some(spans) => logs.with(spans).with(sent).try_init()?,
             None => logs.try_init()?,
         }
-        Ok(Self { traces, metrics })
+        Ok(Self { traces, logs: exporter })
     }
 
     /// Sends what is still held back. Runs outside the workers, since the exporters need them.
@@ -73,8 +77,8 @@ impl Telemetry {
             if let Some(traces) = self.traces {
                 let _ = traces.shutdown_with_timeout(Duration::from_secs(3));
             }
-            if let Some(metrics) = self.metrics {
-                let _ = metrics.shutdown_with_timeout(Duration::from_secs(3));
+            if let Some(logs) = self.logs {
+                let _ = logs.shutdown_with_timeout(Duration::from_secs(3));
             }
         });
         let _ = tokio::time::timeout(Duration::from_secs(7), flush).await;
@@ -92,10 +96,7 @@ fn traces(service: &'static str) -> anyhow::Result<SdkTracerProvider> {
     Ok(builder.with_resource(resource(service)).build())
 }
 
-fn metrics(service: &'static str) -> anyhow::Result<SdkMeterProvider> {
-    let exporter = MetricExporter::builder().with_tonic().build()?;
-    let provider =
-        SdkMeterProvider::builder().with_periodic_exporter(exporter).with_resource(resource(service)).build();
-    opentelemetry::global::set_meter_provider(provider.clone());
-    Ok(provider)
+fn exporter(service: &'static str) -> anyhow::Result<SdkLoggerProvider> {
+    let exporter = LogExporter::builder().with_tonic().build()?;
+    Ok(SdkLoggerProvider::builder().with_batch_exporter(exporter).with_resource(resource(service)).build())
 }

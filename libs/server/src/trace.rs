@@ -2,26 +2,20 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::{KeyValue, Value, metrics::Histogram, propagation::Extractor, trace::TraceContextExt};
+use metrics::METRICS;
+use opentelemetry::{propagation::Extractor, trace::TraceContextExt};
 use tonic::{Code, Status};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// How long calls take, by method and code.
-pub(crate) fn durations() -> Histogram<f64> {
-    opentelemetry::global::meter("server")
-        .f64_histogram("rpc.server.call.duration")
-        .with_unit("s")
-        .with_description("How long a call took until its first answer.")
-        .build()
-}
+static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "_OTHER".into());
 
 /// Which calls are traced: as OpenTelemetry's own variables say, and none where nothing is exported.
 pub(crate) struct Sampling {
@@ -92,33 +86,23 @@ fn spread() -> f64 {
 }
 
 /// Tells how a call ended.
-pub(crate) fn record(
-    durations: &Histogram<f64>,
-    span: &Span,
-    method: Arc<str>,
-    failed: Option<&Status>,
-    took: Duration,
-) {
+pub(crate) fn record(span: &Span, method: Arc<str>, failed: Option<&Status>, took: Duration) {
     let code = failed.map_or(Code::Ok, Status::code);
-    span.record("rpc.response.status_code", code_name(code));
     // A method that nobody knows is no label.
-    let method = if code == Code::Unimplemented { Value::from("_OTHER") } else { Value::from(method) };
-    let known = [
-        KeyValue::new("rpc.system.name", "grpc"),
-        KeyValue::new("rpc.response.status_code", code_name(code)),
-        KeyValue::new("rpc.method", method),
-    ];
-    match failed.and_then(error::reason_of) {
-        None => durations.record(took.as_secs_f64(), &known),
-        Some(reason) => {
-            span.record("error.type", &reason);
-            let [system, status, method] = known;
-            durations.record(took.as_secs_f64(), &[system, status, method, KeyValue::new("error.type", reason)]);
+    let method = if code == Code::Unimplemented { OTHER.clone() } else { method };
+    let reason = failed.and_then(error::reason_of);
+    let mut trace_id = None;
+    if !span.is_none() {
+        span.record("rpc.response.status_code", code_name(code));
+        if let Some(reason) = &reason {
+            span.record("error.type", reason);
         }
+        if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
+            span.record("otel.status_code", "ERROR");
+        }
+        trace_id = Some(span.context().span().span_context().trace_id().to_bytes());
     }
-    if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
-        span.record("otel.status_code", "ERROR");
-    }
+    METRICS.called(&method, code_name(code), reason, took, trace_id);
 }
 
 /// The span as W3C `traceparent`; empty without a trace.

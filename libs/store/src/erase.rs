@@ -1,5 +1,6 @@
 use access::Call;
 use error::{Failure, reason};
+use metrics::{METRICS, by};
 use proto::keys::v1::DestroyKeysResponse;
 use serde_json::json;
 use uuid::Uuid;
@@ -63,6 +64,7 @@ impl Db {
         if let (Some(cache), Some(version)) = (self.cache(), version) {
             cache.raise(self.service(), self.epoch(), &[(customer, version)]).await;
         }
+        METRICS.erasures.get_or_create_owned(&by(self.service())).inc();
         Ok(destroyed)
     }
 

@@ -1,4 +1,5 @@
 use error::{Failure, Reason, reason};
+use metrics::METRICS;
 use uuid::Uuid;
 use vault::Unreadable;
 
@@ -116,7 +117,7 @@ impl From<prost::DecodeError> for Fault {
 /// Altered, moved, cut or damaged: whoever runs the service must know, so it is counted for an alert.
 fn unreadable_value() -> Reason {
     tracing::error!("a sealed value could not be read");
-    opentelemetry::global::meter("store").u64_counter("clientele.sealed_value.unreadable").build().add(1, &[]);
+    METRICS.unreadable.inc();
     reason::SEALED_VALUE_UNREADABLE
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use metrics::{METRICS, by};
 use quick_cache::sync::Cache;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -152,6 +153,7 @@ impl Db {
             self.service_keys_read(connection).await?;
         }
         let key = DataKey::unwrap(&self.open_keys().service(), stored.key_id, number, &wrapped).map(Arc::new);
+        METRICS.keys_opened.get_or_create_owned(&by(self.service())).inc();
         if key.is_none() {
             tracing::error!(service_key = number, "a data key could not be opened");
         }

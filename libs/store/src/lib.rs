@@ -16,11 +16,12 @@ mod section;
 mod token;
 mod transaction;
 mod value;
+mod well;
 
 pub use batch::{Outcome, Reply};
 pub use change::Change;
 pub use fault::{Constraint, Fault, Result};
-pub use migrate::migrate;
+pub use migrate::{migrate, run};
 pub use page::{Page, page_size};
 pub use request::{Claim, Key};
 pub use section::{Body, Load, in_order, loader};
@@ -61,6 +62,7 @@ struct Inner {
     resume_key: hmac::Key,
     committed: Notify,
     cache: Option<Shared>,
+    well: watch::Sender<bool>,
 }
 
 /// What a service brings to open its database.
@@ -131,7 +133,7 @@ impl Db {
                     Ok(())
                 })
             })
-            .connect_with(options)
+            .connect_with(options.clone())
             .await?;
         let vault = Vault::new(&keys, service);
         let mut connection = pool.acquire().await?;
@@ -153,11 +155,13 @@ impl Db {
             constraints,
             directory,
             epoch,
+            well: watch::Sender::new(true),
         };
         let db = Self(Arc::new(inner));
         journal::replay(&db).await.context("the erasure journal cannot be replayed")?;
         tokio::spawn(request::purge(db.clone()));
         tokio::spawn(rotate::keep(db.clone()));
+        tokio::spawn(well::watch(db.clone(), options, max_connections));
         Ok(db)
     }
 

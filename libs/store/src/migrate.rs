@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use server::ServiceConfig;
 use sqlx::{ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// Brings a schema up to date: first what every service has, then what is its own.
 ///
@@ -28,4 +31,23 @@ async fn locked(connection: &mut PgConnection, schema: &str, own: Migrator) -> a
         migrator.run_direct(None, connection, false).await?;
     }
     Ok(())
+}
+
+/// The `main` of a service with a schema. With the argument `migrate` it brings the schema up to date and ends, before
+/// any process of a new version starts.
+pub async fn run<S, F>(service: &'static str, migrations: fn() -> Migrator, start: S) -> anyhow::Result<()>
+where
+    S: FnOnce(ServiceConfig, TcpListener, CancellationToken) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    match std::env::args().nth(1).as_deref() {
+        None => server::run(service, |config: &ServiceConfig| config.listen, start).await,
+        Some("migrate") => {
+            let url = std::env::var("CLIENTELE_DATABASE_URL").context("CLIENTELE_DATABASE_URL is not set")?;
+            let schema = service.replace('-', "_");
+            let options = url.parse::<PgConnectOptions>()?.application_name(service);
+            migrate(&options.options([("search_path", &schema)]), &schema, migrations()).await
+        }
+        Some(other) => anyhow::bail!("{other} is not understood; there is only migrate"),
+    }
 }

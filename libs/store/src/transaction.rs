@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use access::Call;
 use error::reason;
 use futures_util::future::BoxFuture;
+use metrics::{METRICS, by};
 use prost::Message;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Transaction};
 use tokio_util::sync::CancellationToken;
@@ -122,11 +123,14 @@ impl Db {
         }
         // The number is ours, so the text is safe.
         let begin = AssertSqlSafe(format!("begin; set local statement_timeout = {}", left.min(30_000)));
+        let began = Instant::now();
         let connection = tokio::select! {
             connection = self.pool().acquire() => connection?,
             // What nobody waits for any more does not stand in the way of others.
             () = gone.cancelled() => return Err(reason::DEADLINE_EXCEEDED.into()),
         };
+        let wait = METRICS.connection_wait.get_or_create_owned(&by(self.service()));
+        wait.observe(began.elapsed().as_secs_f64());
         // Dropped while it begins, sqlx would put the connection back inside of a transaction.
         #[expect(clippy::disallowed_methods, reason = "this is the one place, and it runs in a task of its own")]
         let transaction = Transaction::begin(connection, Some(begin.into_sql_str())).await?;

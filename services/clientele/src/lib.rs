@@ -10,6 +10,7 @@ mod import;
 mod insight;
 pub mod json;
 pub mod keys;
+mod prepare;
 pub mod processes;
 mod reach;
 mod rotate;
@@ -51,6 +52,8 @@ enum Command {
     Insight(insight::Insight),
     /// Prints a caller's token for the installation in the state folder.
     Token(Token),
+    /// Writes the secrets of an installation that runs elsewhere, and prepares its database.
+    Prepare(prepare::Prepare),
     /// Copies the database and its keys, apart.
     Backup(backup::Backup),
     /// Brings a backup into a new database.
@@ -102,6 +105,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{}", keys.token(&token.subject, &token.purposes, token.hours)?);
             Ok(())
         }
+        Command::Prepare(prepare) => prepare.run().await,
         Command::Backup(backup) => backup.run().await,
         Command::Restore(restore) => restore.run().await,
         Command::RestoreFinish(restored) => {

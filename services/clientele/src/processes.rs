@@ -24,12 +24,14 @@ pub struct Processes {
 impl Processes {
     /// Starts the binaries that lie beside this one and waits until each answers.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        // One for the calls of each service, and one for the probes of each process.
         let mut ports = Vec::new();
-        for _ in SERVICES {
+        for _ in 0..2 * SERVICES.len() + 1 {
             ports.push(TcpListener::bind("127.0.0.1:0")?);
         }
-        let addresses: Vec<SocketAddr> = ports.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let mut addresses: Vec<SocketAddr> = ports.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         drop(ports);
+        let mut operations = addresses.split_off(SERVICES.len()).into_iter().map(|address| address.to_string());
         let services: Addresses = addresses.try_into().map_err(|_| anyhow::anyhow!("an address for each"))?;
 
         let mut children = Vec::new();
@@ -56,6 +58,7 @@ impl Processes {
                 command.envs(url.map(|url| (variable, url)));
             }
             cached(&mut command, &config.redis_url, &config.cache_key_file);
+            command.envs(operations.next().map(|address| ("CLIENTELE_OPERATIONS_LISTEN", address)));
             children.push((name, command.spawn().with_context(|| format!("{name} does not start"))?));
         }
         let config = plan.gateway(services)?;
@@ -74,6 +77,7 @@ impl Processes {
             .env("CLIENTELE_CONSENT_URL", config.consent_url)
             .env("CLIENTELE_INSIGHT_URL", config.insight_url);
         cached(&mut command, &config.redis_url, &config.cache_key_file);
+        command.envs(operations.next().map(|address| ("CLIENTELE_OPERATIONS_LISTEN", address)));
         children.push((gateway::NAME, command.spawn().context("the gateway does not start")?));
         let mut processes = Self { address: plan.listen, children };
         tokio::select! {

@@ -1,4 +1,3 @@
-use client::retry;
 use comfy_table::{ContentArrangement, Table};
 use proto::customer::v1::{Customer, SearchCustomersRequest};
 
@@ -31,8 +30,7 @@ impl Search {
         let (mut found, limit) = (Vec::new(), self.limit as usize);
         loop {
             request.page_size = (limit - found.len()).min(100) as i32;
-            let call = || async { client.customer().search_customers(request.clone()).await };
-            let page = retry(call).await.map_err(failed)?.into_inner();
+            let page = client.customer().search_customers(request.clone()).await.map_err(failed)?.into_inner();
             found.extend(page.customers);
             request.page_token = page.next_page_token;
             if request.page_token.is_empty() || found.len() >= limit {

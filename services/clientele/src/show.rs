@@ -1,5 +1,5 @@
 use anyhow::Context;
-use client::{Client, retry};
+use client::Client;
 use comfy_table::{ContentArrangement, Table};
 use proto::{
     customer::v1::{Customer, GetCustomerRequest, LookupCustomerRequest},
@@ -85,8 +85,7 @@ impl Lookup {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.reach.client()?;
         let request = LookupCustomerRequest { identifier: Some(self.by.identifier()?), ..Default::default() };
-        let call = || async { client.customer().lookup_customer(request.clone()).await };
-        let reply = retry(call).await.map_err(failed)?;
+        let reply = client.customer().lookup_customer(request).await.map_err(failed)?;
         print(&reply.into_inner().customer.unwrap_or_default(), self.json)
     }
 }
@@ -129,8 +128,7 @@ pub async fn customer(client: &Client, customer_id: &str) -> anyhow::Result<()> 
 
 async fn get(client: &Client, customer_id: &str) -> anyhow::Result<Customer> {
     let request = GetCustomerRequest { customer_id: customer_id.to_owned(), ..Default::default() };
-    let call = || async { client.customer().get_customer(request.clone()).await };
-    Ok(retry(call).await.map_err(failed)?.into_inner().customer.unwrap_or_default())
+    Ok(client.customer().get_customer(request).await.map_err(failed)?.into_inner().customer.unwrap_or_default())
 }
 
 /// A failure as a person reads it: the text, the reason, and what is wrong with each field.

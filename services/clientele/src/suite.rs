@@ -82,6 +82,8 @@ impl Plan {
             redis_url: self.redis_url(name)?,
             cache_key_file: Some(self.keys.cache_key_file()),
             drain_seconds: 0,
+            operations_listen: None,
+            tls_folder: None,
         })
     }
 
@@ -115,6 +117,9 @@ impl Plan {
             cache_key_file: Some(self.keys.cache_key_file()),
             memory_mib: 64,
             drain_seconds: 0,
+            calls_per_second: None,
+            operations_listen: None,
+            tls_folder: None,
         })
     }
 }

@@ -1,8 +1,6 @@
 //! The process of the consent service.
 
-use server::ServiceConfig;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    server::run(consent::NAME, |config: &ServiceConfig| config.listen, consent::start).await
+    store::run(consent::NAME, consent::migrations, consent::start).await
 }

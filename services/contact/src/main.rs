@@ -1,8 +1,6 @@
 //! The process of the contact service.
 
-use server::ServiceConfig;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    server::run(contact::NAME, |config: &ServiceConfig| config.listen, contact::start).await
+    store::run(contact::NAME, contact::migrations, contact::start).await
 }

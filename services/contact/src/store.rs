@@ -39,7 +39,7 @@ struct Key {
 impl Store {
     pub fn new(db: Db) -> Self {
         let asked = db.clone();
-        let lookups = Batcher::new(move |keys| {
+        let lookups = Batcher::new("contact_points", move |keys| {
             let db = asked.clone();
             async move { look_up(&db, &keys).await.map_err(Fault::into_failure) }
         });

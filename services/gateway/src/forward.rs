@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access::Call;
+use access::{Call, TIMEOUT_HEADER};
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -17,11 +17,10 @@ use axum::{
 use client::Peer;
 use error::Failure;
 use futures_util::StreamExt;
-use http::HeaderValue;
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyStream, StreamBody};
 use tonic::{Status, metadata::MetadataMap, service::Routes};
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use crate::{peers::Peers, reason};
 
@@ -44,23 +43,17 @@ async fn forward(State(peer): State<Peer>, request: Request) -> Response {
     let mut metadata = MetadataMap::from_headers(std::mem::take(&mut parts.headers));
     peer.sign(&call, &mut metadata);
     parts.headers = metadata.into_headers();
-    // What is left of the caller's time, in the largest unit that keeps eight digits exact enough.
-    // Rounded up, so that our own deadline comes first and says what it is.
-    let left = call.deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
-    parts.headers.insert("grpc-timeout", timeout(left));
+    // A stream whose caller has set no time has none.
+    if proto::is_unary(parts.uri.path()) || parts.headers.contains_key(TIMEOUT_HEADER) {
+        parts.headers.insert(TIMEOUT_HEADER, access::timeout_value(call.left()));
+    }
     let request = http::Request::from_parts(parts, tonic::body::Body::new(body));
-
-    let mut channel = peer.channel.clone();
-    let answer = match channel.ready().await {
-        Ok(ready) => ready.call(request).await,
-        Err(error) => Err(error),
-    };
-    match answer {
+    match peer.channel.clone().call(request).await {
         Ok(response) => response.map(ending_well),
         Err(_) if Instant::now() >= call.deadline => refusal(reason::DEADLINE_EXCEEDED),
-        Err(error) => {
-            tracing::warn!(error = %error, "a service could not be reached");
-            refusal(Failure::from(reason::SERVICE_UNAVAILABLE).retry_after(Duration::from_secs(1)))
+        Err(status) => {
+            tracing::warn!(code = ?status.code(), "a service could not be reached");
+            refusal(client::unreachable(&status))
         }
     }
 }
@@ -79,11 +72,6 @@ fn ending_well(body: tonic::body::Body) -> Body {
         })
     });
     Body::new(StreamBody::new(frames))
-}
-
-/// At most eight digits: milliseconds up to a day fit.
-fn timeout(millis: u128) -> HeaderValue {
-    HeaderValue::from_str(&format!("{}m", millis.min(99_999_999))).unwrap_or(HeaderValue::from_static("1m"))
 }
 
 fn refusal(failure: impl Into<Failure>) -> Response {

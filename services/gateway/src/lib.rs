@@ -14,13 +14,13 @@ mod service;
 mod view;
 mod watch;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use access::{Authority, InternalKey, Jwks};
 use cache::{Memory, Shared};
 use proto::customer::v1::customer_service_server;
 use serde::Deserialize;
-use server::{Gate, Serving};
+use server::{Gate, Serving, Well};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -71,7 +71,20 @@ pub struct Config {
     /// How long to answer `NOT_SERVING` before connections are closed; 0 unless said.
     #[serde(default)]
     pub drain_seconds: u64,
+    /// So many calls a second each caller may make, and as many at once; as many as it likes unless said.
+    #[serde(default)]
+    pub calls_per_second: Option<NonZeroU32>,
+    /// Where to tell health and metrics without encryption, `0.0.0.0:9464`; nowhere unless said.
+    #[serde(default)]
+    pub operations_listen: Option<SocketAddr>,
+    /// The folder with `tls.crt`, `tls.key` and `ca.crt`, for TLS with the services, and for callers, who need no
+    /// certificate; without it all is in the clear.
+    #[serde(default)]
+    pub tls_folder: Option<PathBuf>,
 }
+
+/// So many calls at once are never too many: none of them holds anything scarce.
+const ADMISSION_FLOOR: usize = 64;
 
 fn default_memory() -> u64 {
     64
@@ -87,10 +100,11 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let authority = Authority::new(Jwks::parse(&config.jwks), &config.issuer, &config.audience);
     let authority = authority.await.map_err(|error| anyhow::anyhow!("callers cannot be authenticated: {error}"))?;
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
-    let peers = Arc::new(Peers::connect(&config, &key)?);
+    let network = server::network(config.operations_listen, &config.tls_folder, config.drain_seconds)?;
+    let peers = Arc::new(Peers::connect(&config, &key, network.tls.as_ref())?);
 
-    let upstreams: Vec<_> = peers.all().map(|owner| (owner.service, owner.peer.channel.clone())).collect();
-    let names = upstreams.iter().map(|(name, _)| *name).chain([customer_service_server::SERVICE_NAME]).collect();
+    let upstreams = peers.all().map(|owner| (owner.service, Well::Upstream(owner.peer.channel.clone())));
+    let services = upstreams.chain([(customer_service_server::SERVICE_NAME, Well::Always)]).collect();
     let memory = Arc::new(Memory::new(config.memory_mib << 20));
     let shared = match (&config.redis_url, &config.cache_key_file) {
         (None, _) => None,
@@ -100,13 +114,16 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let sections = Arc::new(Sections::new(&peers, memory, shared));
     let service = Service { peers: peers.clone(), sections };
     server::serve(Serving {
-        names,
+        name: NAME,
+        services,
+        ready: Well::Always,
         routes: forward::add(Routes::new(service), &peers),
         gate: Gate::External(Arc::new(authority)),
-        upstreams,
         listener,
+        network,
+        admission_floor: ADMISSION_FLOOR,
+        calls_per_second: config.calls_per_second,
         stop,
-        drain: Duration::from_secs(config.drain_seconds),
     })
     .await
 }

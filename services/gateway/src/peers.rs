@@ -7,6 +7,7 @@ use proto::{
     loyalty::v1::loyalty_service_server, order_history::v1::order_history_service_server,
     profile::v1::profile_service_server, r#type::v1::Identifier,
 };
+use tls::Identity;
 use tonic::Status;
 
 use crate::{Config, reason};
@@ -40,13 +41,17 @@ pub struct Peers(Vec<Owner>);
 
 impl Peers {
     /// Prepares the channels; each connects when it is first used.
-    pub fn connect(config: &Config, key: &InternalKey) -> Result<Self, tonic::transport::Error> {
+    pub fn connect(
+        config: &Config,
+        key: &InternalKey,
+        identity: Option<&Identity>,
+    ) -> Result<Self, tonic::transport::Error> {
         let Config { profile_url, contact_url, order_history_url, interaction_url, .. } = config;
         let Config { loyalty_url, consent_url, insight_url, .. } = config;
         let urls =
             [profile_url, contact_url, order_history_url, interaction_url, loyalty_url, consent_url, insight_url];
         let owners = SERVICES.into_iter().zip(urls).map(|((section, name, service), url)| {
-            Ok(Owner { section, name, service, peer: Peer::new(client::channel(url)?, key.clone()) })
+            Ok(Owner { section, name, service, peer: Peer::new(client::channel_as(url, identity)?, key.clone()) })
         });
         Ok(Self(owners.collect::<Result<_, tonic::transport::Error>>()?))
     }

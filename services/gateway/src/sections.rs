@@ -15,6 +15,7 @@ use cache::{Batcher, Entry, Event, Held, Life, Mark, Memory, Shared, Token, Want
 use chrono::{DateTime, Utc};
 use error::Failure;
 use futures_util::future::join_all;
+use metrics::{Counter, METRICS, by};
 use proto::{
     customer::v1::{SectionName, SectionSource},
     section::v1::{BatchGetSectionsRequest, Section},
@@ -85,6 +86,8 @@ pub struct Sections {
     memory: Arc<Memory>,
     found: Option<Batcher<Vec<Want>, Vec<Option<Section>>>>,
     lanes: Vec<Lane>,
+    /// How many were found in memory, in the cache and at their owners.
+    counted: [Counter; 3],
 }
 
 /// One section that was not in memory.
@@ -99,7 +102,7 @@ impl Sections {
     pub fn new(peers: &Peers, memory: Arc<Memory>, shared: Option<Shared>) -> Self {
         let lanes = peers.all().map(Lane::new).collect();
         let found = shared.map(|shared| {
-            Batcher::new(move |wants: Vec<Vec<Want>>| {
+            Batcher::new("cached_sections", move |wants: Vec<Vec<Want>>| {
                 let shared = shared.clone();
                 async move {
                     let all: Vec<Want> = wants.iter().flatten().copied().collect();
@@ -108,7 +111,8 @@ impl Sections {
                 }
             })
         });
-        Self { memory, found, lanes }
+        let counted = ["memory", "cache", "database"].map(|found| METRICS.sections.get_or_create_owned(&by(found)));
+        Self { memory, found, lanes, counted }
     }
 
     /// What the memory has to be told.
@@ -125,7 +129,13 @@ impl Sections {
     pub fn whole(&self, customer: Uuid, demands: &Demands, now: Instant, time: DateTime<Utc>) -> Option<Arc<Held>> {
         let held = self.memory.get(customer)?;
         let counts = |lane: &Lane| lane.held(&held, customer, demands, now, time).is_some();
-        self.lanes.iter().all(counts).then_some(held)
+        let is_whole = self.lanes.iter().all(counts);
+        if is_whole {
+            self.count(0, self.lanes.len());
+            let oldest = held.sections.iter().flatten().map(|entry| entry.read).min();
+            METRICS.section_age.observe(oldest.map(|read| now - read).unwrap_or_default().as_secs_f64());
+        }
+        is_whole.then_some(held)
     }
 
     /// The sections of customers, each in its place.
@@ -142,6 +152,7 @@ impl Sections {
         let mut parts: Vec<Vec<Part>> = customers.iter().map(|_| unknown()).collect();
         let (now, time) = (Instant::now(), Utc::now());
         let mut misses = Vec::new();
+        let all = customers.len() * lanes.len();
         let marks: Vec<Mark> = customers.iter().map(|customer| self.memory.mark(*customer)).collect();
         for (i, customer) in customers.iter().enumerate() {
             let held = self.memory.get(*customer);
@@ -152,6 +163,7 @@ impl Sections {
                 }
             }
         }
+        self.count(0, all - misses.len());
         if misses.is_empty() {
             return parts;
         }
@@ -166,9 +178,16 @@ impl Sections {
         parts
     }
 
+    fn count(&self, level: usize, sections: usize) {
+        self.counted[level].inc_by(sections as u64);
+    }
+
     /// Fetches what was not in memory. What is not there by the deadline stays as it was.
     async fn fetch(&self, misses: Vec<Miss<'_>>, demands: &Demands, deadline: Instant, parts: &mut [Vec<Part>]) {
         let Ok(found) = timeout_at(deadline.into(), self.find(&misses, demands)).await else { return };
+        let hits = found.iter().flatten().count();
+        self.count(1, hits);
+        self.count(2, misses.len() - hits);
         let mut loads = Vec::new();
         for (miss, entry) in misses.into_iter().zip(found) {
             match entry {
@@ -217,7 +236,7 @@ impl Lane {
         let life = Arc::new(Known::new(0));
         tokio::spawn(follow_life(owner.clone(), Arc::downgrade(&life)));
         let (asked, known) = (owner.clone(), life.clone());
-        let loads = Batcher::new(move |customers: Vec<Uuid>| {
+        let loads = Batcher::new("sections", move |customers: Vec<Uuid>| {
             let (owner, life) = (asked.clone(), known.clone());
             async move { load(&owner, &life, &customers).await }
         });

@@ -186,8 +186,9 @@ impl Service {
         self,
         request: Request<WatchCustomersRequest>,
     ) -> Reply<BoxStream<'static, Result<WatchCustomersResponse, Status>>> {
+        let draining = server::draining(&request);
         let (call, message) = accept(request, request::watch)?;
-        Ok(Response::new(Watch::begin(&self.peers, &call, &message)?.stream().boxed()))
+        Ok(Response::new(Watch::begin(&self.peers, &call, &message, draining)?.stream().boxed()))
     }
 
     /// A reply whose only field is a customer.

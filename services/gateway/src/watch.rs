@@ -15,6 +15,7 @@ use proto::{
     feed::v1::{WatchChangesRequest, WatchChangesResponse},
 };
 use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::{
@@ -50,13 +51,20 @@ pub struct Watch {
     down: BTreeMap<i32, String>,
     news: mpsc::Receiver<(SectionName, News)>,
     sent: Instant,
+    draining: CancellationToken,
+    over: bool,
     // The tasks end with the stream.
     _tasks: JoinSet<()>,
 }
 
 impl Watch {
     /// Begins to follow the services that the request names, or those of its token.
-    pub fn begin(peers: &Peers, call: &Call, request: &WatchCustomersRequest) -> Result<Self, Failure> {
+    pub fn begin(
+        peers: &Peers,
+        call: &Call,
+        request: &WatchCustomersRequest,
+        draining: CancellationToken,
+    ) -> Result<Self, Failure> {
         let begin = if request.initial_state { INITIAL } else { "" };
         let wanted = |section: &i32| request.sections.is_empty() || request.sections.contains(section);
         let tokens: BTreeMap<i32, String> = match request.resume_token.as_str() {
@@ -86,6 +94,8 @@ impl Watch {
             down: BTreeMap::new(),
             news,
             sent: Instant::now(),
+            draining,
+            over: false,
             _tasks: tasks,
         })
     }
@@ -93,7 +103,17 @@ impl Watch {
     /// The messages. Each is made when the one before was taken.
     pub fn stream(self) -> impl Stream<Item = Result<WatchCustomersResponse, Status>> + Send {
         stream::try_unfold(self, |mut watch| async move {
-            let message = watch.next().await?;
+            if watch.over {
+                return Err(reason::SERVER_DRAINING.into());
+            }
+            let draining = watch.draining.clone();
+            let next = tokio::select! {
+                message = watch.next() => Some(message?),
+                () = draining.cancelled() => None,
+            };
+            // The last word is where to go on.
+            watch.over = next.is_none();
+            let message = next.unwrap_or_else(|| watch.message(WatchCustomersResponse::default()));
             watch.sent = Instant::now();
             Ok(Some((message, watch)))
         })
@@ -179,7 +199,7 @@ async fn pass_on(
     news: &mpsc::Sender<(SectionName, News)>,
 ) -> Result<(), Status> {
     let mut feed = owner.peer.feed.clone();
-    let begun = feed.watch_changes(owner.peer.request(&call.renewed(), request.clone()));
+    let begun = feed.watch_changes(owner.peer.stream(call, request.clone()));
     let mut messages = in_silence(begun).await?.into_inner();
     while let Some(message) = in_silence(messages.message()).await? {
         request.resume_token.clone_from(&message.resume_token);

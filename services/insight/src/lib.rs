@@ -40,7 +40,7 @@ use proto::{
     keys::v1::key_service_server::{self, KeyServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
-use server::{Gate, ServiceConfig, Serving};
+use server::{Gate, ServiceConfig, Serving, Well};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -63,14 +63,20 @@ const FORGET: &[&str] = &[
     "update insight.counted_traits set customer_id = gen_random_uuid() where customer_id = $1",
 ];
 
+/// What its schema is made by.
+pub fn migrations() -> sqlx::migrate::Migrator {
+    sqlx::migrate!()
+}
+
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let (network, admission_floor) = (config.network()?, config.admission_floor());
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
     let keys = config.keys()?;
     let min_group_size = config.min_group_size;
     let peer = |url: Option<String>, name: &str| {
         let url = url.with_context(|| format!("CLIENTELE_{name}_URL is not set"))?;
-        anyhow::Ok(Peer::new(client::channel(&url)?, key.clone()))
+        anyhow::Ok(Peer::new(client::channel_as(&url, network.tls.as_ref())?, key.clone()))
     };
     let consent = peer(config.consent_url, "CONSENT")?;
     let followed = [
@@ -92,7 +98,7 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         // Whoever is heard of from another service was vouched for there.
         directory: None,
         cache: server::cache(&config.redis_url, &config.cache_key_file)?,
-        migrations: sqlx::migrate!(),
+        migrations: migrations(),
     })
     .await?;
     let store = Store { db: db.clone() };
@@ -112,18 +118,21 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
-        names: vec![
-            insight_service_server::SERVICE_NAME,
-            section_service_server::SERVICE_NAME,
-            feed_service_server::SERVICE_NAME,
-            key_service_server::SERVICE_NAME,
+        name: NAME,
+        services: vec![
+            (insight_service_server::SERVICE_NAME, Well::When(db.well())),
+            (section_service_server::SERVICE_NAME, Well::When(db.well())),
+            (feed_service_server::SERVICE_NAME, Well::When(db.well())),
+            (key_service_server::SERVICE_NAME, Well::When(db.well())),
         ],
+        ready: Well::When(db.well()),
         routes,
         gate: Gate::Internal(key),
-        upstreams: Vec::new(),
         listener,
+        network,
+        admission_floor,
+        calls_per_second: None,
         stop,
-        drain: Duration::from_secs(config.drain_seconds),
     })
     .await?;
     db.close().await;

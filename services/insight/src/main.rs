@@ -1,8 +1,6 @@
 //! The process of the insight service.
 
-use server::ServiceConfig;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    server::run(insight::NAME, |config: &ServiceConfig| config.listen, insight::start).await
+    store::run(insight::NAME, insight::migrations, insight::start).await
 }

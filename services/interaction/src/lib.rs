@@ -10,8 +10,6 @@ mod service;
 mod store;
 mod timeline;
 
-use std::time::Duration;
-
 use ::store::{Db, Settings, loader};
 use access::InternalKey;
 use anyhow::Context;
@@ -23,7 +21,7 @@ use proto::{
     keys::v1::key_service_server::{self, KeyServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
-use server::{Gate, ServiceConfig, Serving};
+use server::{Gate, ServiceConfig, Serving, Well};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -33,12 +31,18 @@ use crate::{service::Service, store::Store};
 /// The service's one name.
 pub const NAME: &str = "interaction";
 
+/// What its schema is made by.
+pub fn migrations() -> sqlx::migrate::Migrator {
+    sqlx::migrate!()
+}
+
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let (network, admission_floor) = (config.network()?, config.admission_floor());
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
     let keys = config.keys()?;
     let profile = config.profile_url.context("CLIENTELE_PROFILE_URL is not set")?;
-    let directory = Directory::new(Peer::new(client::channel(&profile)?, key.clone()));
+    let directory = Directory::new(Peer::new(client::channel_as(&profile, network.tls.as_ref())?, key.clone()));
     let db = Db::open(Settings {
         service: NAME,
         url: config.database_url,
@@ -53,7 +57,7 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         constraints: reason::CONSTRAINTS,
         directory: Some(directory),
         cache: server::cache(&config.redis_url, &config.cache_key_file)?,
-        migrations: sqlx::migrate!(),
+        migrations: migrations(),
     })
     .await?;
     let store = Store { db: db.clone() };
@@ -65,18 +69,21 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
-        names: vec![
-            interaction_service_server::SERVICE_NAME,
-            section_service_server::SERVICE_NAME,
-            feed_service_server::SERVICE_NAME,
-            key_service_server::SERVICE_NAME,
+        name: NAME,
+        services: vec![
+            (interaction_service_server::SERVICE_NAME, Well::When(db.well())),
+            (section_service_server::SERVICE_NAME, Well::When(db.well())),
+            (feed_service_server::SERVICE_NAME, Well::When(db.well())),
+            (key_service_server::SERVICE_NAME, Well::When(db.well())),
         ],
+        ready: Well::When(db.well()),
         routes,
         gate: Gate::Internal(key),
-        upstreams: Vec::new(),
         listener,
+        network,
+        admission_floor,
+        calls_per_second: None,
         stop,
-        drain: Duration::from_secs(config.drain_seconds),
     })
     .await?;
     db.close().await;

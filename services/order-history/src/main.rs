@@ -1,8 +1,6 @@
 //! The process of the order-history service.
 
-use server::ServiceConfig;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    server::run(order_history::NAME, |config: &ServiceConfig| config.listen, order_history::start).await
+    store::run(order_history::NAME, order_history::migrations, order_history::start).await
 }

@@ -17,8 +17,6 @@ mod section;
 mod service;
 mod store;
 
-use std::time::Duration;
-
 use ::store::{Db, Settings, loader};
 use access::InternalKey;
 use feed::Feed;
@@ -28,7 +26,7 @@ use proto::{
     profile::v1::profile_service_server::{self, ProfileServiceServer},
     section::v1::section_service_server::{self, SectionServiceServer},
 };
-use server::{Gate, ServiceConfig, Serving};
+use server::{Gate, ServiceConfig, Serving, Well};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -43,8 +41,14 @@ pub fn check(request: &proto::profile::v1::CreateProfileRequest) -> Result<(), e
     server::validate(request, request::create)
 }
 
+/// What its schema is made by.
+pub fn migrations() -> sqlx::migrate::Migrator {
+    sqlx::migrate!()
+}
+
 /// Serves until `stop`.
 pub async fn start(config: ServiceConfig, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let (network, admission_floor) = (config.network()?, config.admission_floor());
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
     let keys = config.keys()?;
     let db = Db::open(Settings {
@@ -67,7 +71,7 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         constraints: reason::CONSTRAINTS,
         directory: None,
         cache: server::cache(&config.redis_url, &config.cache_key_file)?,
-        migrations: sqlx::migrate!(),
+        migrations: migrations(),
     })
     .await?;
     let store = Store { db: db.clone() };
@@ -79,18 +83,21 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         .add_service(KeyServiceServer::new(service))
         .add_service(FeedServiceServer::new(feed));
     server::serve(Serving {
-        names: vec![
-            profile_service_server::SERVICE_NAME,
-            section_service_server::SERVICE_NAME,
-            feed_service_server::SERVICE_NAME,
-            key_service_server::SERVICE_NAME,
+        name: NAME,
+        services: vec![
+            (profile_service_server::SERVICE_NAME, Well::When(db.well())),
+            (section_service_server::SERVICE_NAME, Well::When(db.well())),
+            (feed_service_server::SERVICE_NAME, Well::When(db.well())),
+            (key_service_server::SERVICE_NAME, Well::When(db.well())),
         ],
+        ready: Well::When(db.well()),
         routes,
         gate: Gate::Internal(key),
-        upstreams: Vec::new(),
         listener,
+        network,
+        admission_floor,
+        calls_per_second: None,
         stop,
-        drain: Duration::from_secs(config.drain_seconds),
     })
     .await?;
     db.close().await;

@@ -1,8 +1,6 @@
 //! The process of the profile service.
 
-use server::ServiceConfig;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    server::run(profile::NAME, |config: &ServiceConfig| config.listen, profile::start).await
+    store::run(profile::NAME, profile::migrations, profile::start).await
 }

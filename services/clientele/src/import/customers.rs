@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::{Client, retry};
+use client::Client;
 use futures_util::{StreamExt, stream};
 use prost::Message;
 use proto::{
@@ -256,8 +256,8 @@ where
         batch.push(request);
         let next = requests.peek().map_or(usize::MAX, Message::encoded_len);
         if batch.len() == BATCH || next.saturating_add(bytes) > BATCH_BYTES {
-            results.extend(retry(|| call(batch.clone())).await.map_err(crate::show::failed)?);
-            (batch, bytes) = (Vec::new(), 0);
+            results.extend(call(std::mem::take(&mut batch)).await.map_err(crate::show::failed)?);
+            bytes = 0;
         }
     }
     Ok(results)
@@ -285,8 +285,8 @@ async fn known(client: &Client, customers: &[NewCustomer]) -> anyhow::Result<Vec
         return Ok(vec![None; customers.len()]);
     }
     let request = ResolveExternalIdsRequest { external_ids, consistency: None };
-    let call = || async { client.profile().resolve_external_ids(request.clone()).await };
-    let results = retry(call).await.map_err(crate::show::failed)?.into_inner().results;
+    let resolved = client.profile().resolve_external_ids(request).await;
+    let results = resolved.map_err(crate::show::failed)?.into_inner().results;
     let mut found = results.into_iter();
     let known = |customer: &NewCustomer| {
         let result = first_id(customer).and_then(|_| found.next())?;

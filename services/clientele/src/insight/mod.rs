@@ -4,7 +4,6 @@ mod chart;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use client::retry;
 use comfy_table::{ContentArrangement, Table};
 use proto::insight::v1::*;
 
@@ -108,8 +107,7 @@ impl Insight {
 async fn tiers(Of { currency, as_of, png, reach }: Of) -> anyhow::Result<()> {
     let (client, currency_code) = (reach.client()?, currency);
     let request = CountValueTiersRequest { currency_code: currency_code.clone(), as_of_day: as_of };
-    let call = || async { client.insight().count_value_tiers(request.clone()).await };
-    let counted = retry(call).await.map_err(failed)?.into_inner();
+    let counted = client.insight().count_value_tiers(request).await.map_err(failed)?.into_inner();
     println!("{} customers bought in {currency_code}\n\n{}", counted.customer_count, chart(&counted.cells));
     let mut table = table(&["tier", "customers", "share", "spent, minor units"]);
     for tier in &counted.tiers {
@@ -145,8 +143,7 @@ fn chart(cells: &[ValueCell]) -> String {
 async fn fit(Of { currency, as_of, png, reach }: Of) -> anyhow::Result<()> {
     let client = reach.client()?;
     let request = FitLifetimeModelRequest { currency_code: currency, as_of_day: as_of };
-    let call = || async { client.insight().fit_lifetime_model(request.clone()).await };
-    let fitted = retry(call).await.map_err(failed)?.into_inner();
+    let fitted = client.insight().fit_lifetime_model(request).await.map_err(failed)?.into_inner();
     let model = fitted.model.unwrap_or_default();
     println!(
         "{} until {}: {} customers, {} of them came back",
@@ -186,8 +183,7 @@ impl Recommend {
             level: level.into(),
             ..Default::default()
         };
-        let call = || async { client.insight().list_recommendations(request.clone()).await };
-        let listed = retry(call).await.map_err(failed)?.into_inner();
+        let listed = client.insight().list_recommendations(request).await.map_err(failed)?.into_inner();
         let mut table = table(&["kind", "item", "why", "due"]);
         for recommendation in &listed.recommendations {
             let item = recommendation.item.clone().unwrap_or_default();
@@ -212,8 +208,7 @@ impl OfDemand {
             first_month: self.from,
             last_month: self.until,
         };
-        let call = || async { client.insight().get_demand(request.clone()).await };
-        let reply = retry(call).await.map_err(failed)?.into_inner();
+        let reply = client.insight().get_demand(request.clone()).await.map_err(failed)?.into_inner();
         let months: BTreeSet<&String> = reply.demands.iter().flat_map(|d| d.months.iter().map(|m| &m.month)).collect();
         let months: Vec<String> = months.into_iter().cloned().collect();
         let mut table = table(&["what", "minor units", "by month", "a month more", "from", "to"]);
@@ -257,8 +252,8 @@ fn sparks(demand: &Demand, months: &[String]) -> String {
 impl Base {
     async fn run(self) -> anyhow::Result<()> {
         let client = self.reach.client()?;
-        let call = || async { client.insight().count_customers(CountCustomersRequest::default()).await };
-        let reply = retry(call).await.map_err(failed)?.into_inner();
+        let reply =
+            client.insight().count_customers(CountCustomersRequest::default()).await.map_err(failed)?.into_inner();
         let mut table = table(&["dimension", "value", "customers", "share"]);
         for count in &reply.counts {
             let dimension = count.dimension().as_str_name().trim_start_matches("DIMENSION_").to_lowercase();

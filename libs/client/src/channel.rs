@@ -1,0 +1,255 @@
+//! The way to a service with several replicas. A call goes to the less busy of two; one that found nobody, or whose
+//! answer was lost, is made again elsewhere if the RPC is repeatable; and all of it within the caller's time.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use error::reason;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Collected, Full};
+use metrics::{METRICS, by};
+use prost::bytes::Bytes;
+use tls::Identity;
+use tonic::{Code, Status, body::Body, transport::Endpoint};
+use tower::{Service, ServiceExt};
+
+use crate::{
+    budget::{self, Budget},
+    replica::{Replica, Replicas},
+    timed::timed,
+};
+
+const ATTEMPTS: u32 = 4;
+/// A call has so long unless its request says otherwise. A stream lasts as long as both sides want.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The attempts that were made before this one (gRFC A6).
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+/// When a server wants to be asked again, in milliseconds; what is below zero or no number means never (gRFC A6).
+pub const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// A channel to all replicas of a service. Clones share them.
+#[derive(Clone)]
+pub struct Channel(Arc<Shared>);
+
+struct Shared {
+    replicas: Arc<Replicas>,
+    budget: Budget,
+}
+
+/// What came of one attempt.
+type Answer = Result<Response<Body>, Status>;
+
+/// Opens a channel. The URL may name several hosts, `http://10.0.0.1:50051,10.0.0.2:50051`, and a host may have several
+/// addresses, as that of a headless service has; it is looked up every five seconds.
+pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
+    channel_as(url, None)
+}
+
+/// The same to a process of the installation, proving who we are if we can.
+pub fn channel_as(url: &str, identity: Option<&Identity>) -> Result<Channel, tonic::transport::Error> {
+    let (scheme, hosts) = url.split_once("://").unwrap_or(("http", url));
+    let hosts: Vec<String> = hosts.trim_end_matches('/').split(',').map(str::to_owned).collect();
+    // Who has an identity speaks TLS by itself.
+    let scheme = if identity.is_some() { "http" } else { scheme };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{}", hosts[0]))?;
+    let replicas = Replicas::of(endpoint, hosts, identity.cloned())?;
+    Ok(Channel(Arc::new(Shared { replicas, budget: Budget::new() })))
+}
+
+/// How a connection is kept. Small writes leave at once (no Nagle), and a peer that died silently is noticed within half
+/// a minute.
+pub(crate) fn settings(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(15))
+        .keep_alive_timeout(Duration::from_secs(10))
+        // As many streams as a server takes fit into the connection's window, so that one whose reader
+        // has gone to sleep holds up nobody but itself.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(1 << 30)
+        // A server that refuses a long request before it has read it all resets the stream; a thousand
+        // such refusals are no attack and must not end the connection.
+        .http2_max_local_error_reset_streams(None)
+}
+
+impl Channel {
+    /// Whether a replica has said that it is well.
+    pub fn is_serving(&self) -> bool {
+        self.0.replicas.any_serving()
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let shared = self.0.clone();
+        Box::pin(async move {
+            let is_unary = proto::is_unary(request.uri().path());
+            let headers = request.headers_mut();
+            if !headers.contains_key(access::TIMEOUT_HEADER) {
+                if !is_unary {
+                    return shared.stream(request).await;
+                }
+                headers.insert(access::TIMEOUT_HEADER, access::timeout_value(TIMEOUT));
+            }
+            // What is no time is refused by the server.
+            let deadline = Instant::now() + access::timeout(headers, TIMEOUT).unwrap_or(TIMEOUT);
+            let answer = async {
+                match is_unary {
+                    true => shared.answer(request, deadline).await,
+                    false => Ok(shared.stream(request).await?.map(|body| timed(body, deadline))),
+                }
+            };
+            let answer = tokio::time::timeout_at(deadline.into(), answer).await;
+            match answer.unwrap_or_else(|_| Err(reason::DEADLINE_EXCEEDED.into())) {
+                // Of two clocks for one deadline the transport's says CANCELLED.
+                Err(_) if Instant::now() >= deadline => Err(reason::DEADLINE_EXCEEDED.into()),
+                answer => answer,
+            }
+        })
+    }
+}
+
+impl Shared {
+    async fn stream(&self, request: Request<Body>) -> Answer {
+        send(&self.pick(None).await, request).await
+    }
+
+    /// One request and one reply, by as many attempts as it takes and there may be.
+    async fn answer(&self, request: Request<Body>, deadline: Instant) -> Answer {
+        let repeatable = proto::is_repeatable(request.uri().path());
+        let (parts, body) = request.into_parts();
+        let body = Full::new(body.collect().await?.to_bytes());
+        let mut last = None;
+        let mut attempt = 0;
+        loop {
+            let replica = self.pick(last.as_ref()).await;
+            let mut again = Request::from_parts(parts.clone(), Body::new(body.clone()));
+            if attempt > 0 {
+                again.headers_mut().insert(PREVIOUS_ATTEMPTS, attempt.into());
+                let left = deadline.saturating_duration_since(Instant::now());
+                again.headers_mut().insert(access::TIMEOUT_HEADER, access::timeout_value(left));
+            }
+            let answer = send_whole(&replica, again).await;
+            if !is_unavailable(&answer) {
+                self.budget.succeeded();
+                if attempt > 0 {
+                    METRICS.retries.get_or_create_owned(&by("answered")).inc();
+                }
+                return answer;
+            }
+            attempt += 1;
+            let unseen = answer.as_ref().is_err_and(|lost| causes(lost).any(|cause| cause.is::<NeverProcessed>()));
+            let pause = match &answer {
+                // Another one may be well, or the same by another connection.
+                Err(_) if unseen && attempt == 1 => Some(Duration::ZERO),
+                Err(_) => Some(budget::pause(attempt)),
+                Ok(response) => pushback(response.headers(), attempt),
+            };
+            let may = (repeatable || unseen) && attempt < ATTEMPTS;
+            let pause = pause.filter(|_| self.budget.failed() && may);
+            let in_time = |pause: &Duration| Instant::now() + *pause < deadline;
+            let Some(pause) = pause.filter(in_time) else {
+                METRICS.retries.get_or_create_owned(&by("given_up")).inc();
+                return answer;
+            };
+            tokio::time::sleep(pause).await;
+            last = Some(replica);
+        }
+    }
+
+    /// A replica. At the very beginning the name may not have been looked up yet.
+    async fn pick(&self, last: Option<&Arc<Replica>>) -> Arc<Replica> {
+        loop {
+            if let Some(replica) = self.replicas.pick(last) {
+                return replica;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Sends a request to one replica. Who cannot be reached gets no more of them for the moment.
+async fn send(replica: &Arc<Replica>, request: Request<Body>) -> Answer {
+    let mut channel = replica.channel.clone();
+    let answer = match channel.ready().await {
+        Ok(ready) => ready.call(request).await,
+        Err(error) => Err(error),
+    };
+    answer.map_err(|error| {
+        let error = tonic::codegen::StdError::from(error);
+        if causes(&*error).any(|cause| cause.is::<tonic::ConnectError>()) {
+            replica.eject();
+        }
+        lost(Status::from_error(error))
+    })
+}
+
+/// The same for one message and one reply, all of which has to arrive.
+async fn send_whole(replica: &Arc<Replica>, request: Request<Body>) -> Answer {
+    let _busy = replica.busy();
+    let (parts, body) = send(replica, request).await?.into_parts();
+    let body: Collected<Bytes> = body.collect().await.map_err(lost)?;
+    Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// What breaks below the call has seven codes in tonic, and all of them mean that there is no answer.
+fn lost(status: Status) -> Status {
+    if causes(&status).any(|cause| cause.is::<tonic::TimeoutExpired>()) {
+        return reason::DEADLINE_EXCEEDED.into();
+    }
+    // A status that a server has sent has no cause here.
+    let Some(cause) = status.source() else { return status };
+    let mut lost = Status::unavailable("the connection was lost");
+    if causes(cause).any(never_processed) {
+        lost.set_source(Arc::new(NeverProcessed));
+    }
+    lost
+}
+
+/// Whether it says that the server has not seen the call: nobody was there, the connection had ended before it was
+/// written, or the server has said how far it came.
+fn never_processed(cause: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = cause.downcast_ref::<h2::Error>() {
+        return error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
+    }
+    cause.is::<tonic::ConnectError>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+}
+
+/// The server has not seen the call, so it may be made elsewhere whatever it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the call was not seen by any server")]
+struct NeverProcessed;
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| <dyn Error>::source(*error))
+}
+
+fn is_unavailable(answer: &Answer) -> bool {
+    match answer {
+        Err(status) => status.code() == Code::Unavailable,
+        // A refusal has no body; it is told in the headers.
+        Ok(response) => response.headers().get("grpc-status").is_some_and(|code| code == "14"),
+    }
+}
+
+/// When the server wants to be asked again; `None` for never.
+fn pushback(headers: &HeaderMap<HeaderValue>, attempt: u32) -> Option<Duration> {
+    match headers.get(PUSHBACK) {
+        None => Some(budget::pause(attempt)),
+        Some(millis) => millis.to_str().ok()?.parse().ok().map(Duration::from_millis),
+    }
+}
