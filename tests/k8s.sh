@@ -35,7 +35,9 @@ PYTHON
 fi
 if [ ! -x "$tools/promtool" ]; then
     package=$(mktemp -d)
-    (cd "$package" && apt-get download -q prometheus > /dev/null && dpkg-deb -x prometheus_*.deb .)
+    # Out of its package: it needs nothing of the rest, and nothing is installed.
+    (cd "$package" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } > /dev/null &&
+        dpkg-deb -x prometheus_*.deb .)
     cp "$package/usr/bin/promtool" "$tools/promtool"
     rm -rf "$package"
 fi

@@ -17,6 +17,8 @@
 //! `bench moves NUMBER [SECONDS] [ORDERS A SECOND]` makes so many customers, and tells how long it takes from an order to the view with
 //! its tier.
 //!
+//! `bench overload [SECONDS]` holds a server's capacity down and calls it three times as often as it can answer.
+//!
 //! `bench customers NUMBER [SECONDS]` imports so many customers and looks some of them up.
 
 #![expect(clippy::print_stdout, reason = "a table for people is what this is for")]
@@ -30,6 +32,7 @@ mod fresh;
 mod lifetime;
 mod load;
 mod moves;
+mod overload;
 mod peers;
 mod report;
 mod seed;
@@ -67,6 +70,14 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if peers::serve(&arguments).await {
         return;
+    }
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["overload-server"] => return overload::serve().await,
+        ["overload", rest @ ..] => {
+            let seconds = rest.first().map_or(60, |text| text.parse().unwrap());
+            return overload::overload(Duration::from_secs(seconds)).await;
+        }
+        _ => (),
     }
     if let [what, count, rest @ ..] = arguments.as_slice()
         && ["customers", "moves"].contains(&what.as_str())

@@ -50,6 +50,23 @@ impl Postgres {
         self.serve("standby", self.port);
     }
 
+    /// Stops the primary in the middle of whatever it does, as a machine that has lost its disk does, until it is thawed.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let text = fs::read_to_string(self.data("primary").join("postmaster.pid")).unwrap();
+        let postmaster = text.lines().next().unwrap();
+        Self::run(Command::new("pkill").args([&format!("-{signal}"), "-P", postmaster]));
+        Self::run(Command::new("kill").args([&format!("-{signal}"), postmaster]));
+    }
+
     fn url_at(port: u16) -> String {
         format!("postgres://owner@127.0.0.1:{port}/postgres")
     }

@@ -272,6 +272,24 @@ fn every_image_is_pinned_and_every_pod_is_held_to_the_least() {
     }
 }
 
+#[test]
+fn every_warning_says_what_to_do_and_every_entry_has_its_warning() {
+    let runbook = include_str!("../../k8s/RUNBOOK.md");
+    let entries: BTreeSet<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let objects = Objects::of("prod");
+    let groups = objects.kind("PrometheusRule").flat_map(|rules| list(&rules["spec"]["groups"]));
+    let alerts: Vec<&Value> =
+        groups.flat_map(|group| list(&group["rules"])).filter(|rule| rule["alert"].is_string()).collect();
+    assert_eq!(alerts.iter().map(|alert| text(&alert["alert"])).collect::<BTreeSet<_>>(), entries);
+    for alert in alerts {
+        let name = text(&alert["alert"]);
+        assert_eq!(alert["annotations"]["runbook"], format!("RUNBOOK.md#{}", name.to_lowercase()));
+        assert!(["page", "ticket"].contains(&text(&alert["labels"]["severity"])), "{name}");
+        // Each is tried by promtool.
+        assert!(include_str!("alerts.yml").contains(&format!("alertname: {name}\n")), "{name} has no test");
+    }
+}
+
 /// Addresses that tell who is meant.
 fn addresses() -> Addresses {
     std::array::from_fn(|i| SocketAddr::from(([127, 0, 0, 1], 1 + i as u16)))

@@ -201,6 +201,27 @@ impl Metrics {
         r.register("sealed_value_unreadable", "Sealed values that did not open", self.unreadable.clone());
     }
 
+    /// Begins at nothing what a service counts, so that its first one is a rise.
+    pub fn begin(&self, service: &'static str) {
+        for kind in ["prompt", "patient"] {
+            self.shed.get_or_create_owned(&by(kind));
+        }
+        for kind in ["answered", "given_up"] {
+            self.retries.get_or_create_owned(&by(kind));
+        }
+        self.admission_limit.get_or_create_owned(&by(service));
+        self.in_flight.get_or_create_owned(&by(service));
+    }
+
+    /// The same for one with a schema.
+    pub fn begin_schema(&self, service: &'static str) {
+        self.keys_opened.get_or_create_owned(&by(service));
+        self.erasures.get_or_create_owned(&by(service));
+        self.connection_wait.get_or_create_owned(&by(service));
+        self.feed_lag.get_or_create_owned(&by(service));
+        self.feed_oldest.get_or_create_owned(&by(service));
+    }
+
     /// A call that was answered: how, with which reason if it was refused, and within which trace if in one that is kept.
     pub fn called(
         &self,

@@ -95,6 +95,7 @@ struct Method {
 impl Admission {
     /// Never lets in fewer than `floor` at once, since a cache that was lost slows calls down too.
     pub(crate) fn new(service: &'static str, floor: usize) -> Self {
+        METRICS.begin(service);
         let limit = FIRST_LIMIT.max(floor as f64);
         let measured = Measured { began: Instant::now(), most_in_flight: 0, methods: HashMap::new(), limit };
         Self {

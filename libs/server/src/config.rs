@@ -76,7 +76,7 @@ pub fn network(
     drain_seconds: u64,
 ) -> anyhow::Result<Network> {
     let tls = tls_folder.as_deref().map(tls::Identity::read).transpose()?;
-    Ok(Network { operations, drain: Duration::from_secs(drain_seconds), tls })
+    Ok(Network { operations, drain: Duration::from_secs(drain_seconds), tls, ..Network::default() })
 }
 
 impl ServiceConfig {

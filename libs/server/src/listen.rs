@@ -20,15 +20,17 @@ use tls::Acceptor;
 
 /// So many calls may be in flight on one connection.
 const MAX_STREAMS: u32 = 1024;
-/// A connection gets no new calls after so long, a tenth more or less by chance, so that callers find replicas that
-/// came later.
-const MAX_AGE: Duration = Duration::from_secs(300);
 /// Whoever says nothing for so long at the beginning is let go; otherwise a drain would wait for it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Answers connections until `goaway`, after which each is told that it gets no new calls, and those in flight finish.
-pub(crate) async fn listen<S>(listener: TcpListener, acceptor: Option<Acceptor>, service: S, goaway: CancellationToken)
-where
+pub(crate) async fn listen<S>(
+    listener: TcpListener,
+    acceptor: Option<Acceptor>,
+    service: S,
+    max_age: Duration,
+    goaway: CancellationToken,
+) where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
@@ -50,13 +52,17 @@ where
         let (acceptor, service, goaway) = (acceptor.clone(), service.clone(), goaway.clone());
         connections.spawn(async move {
             prepare(&stream);
-            if !matches!(tokio::time::timeout(HANDSHAKE, stream.readable()).await, Ok(Ok(()))) {
+            let spoken = tokio::select! {
+                spoken = tokio::time::timeout(HANDSHAKE, stream.readable()) => matches!(spoken, Ok(Ok(()))),
+                () = goaway.cancelled() => false,
+            };
+            if !spoken {
                 return;
             }
             match acceptor {
-                None => serve(stream, service, goaway).await,
+                None => serve(stream, service, max_age, goaway).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => serve(stream, service, goaway).await,
+                    Ok(Ok(stream)) => serve(stream, service, max_age, goaway).await,
                     _ => tracing::warn!("a connection was refused: its certificate is not of this installation"),
                 },
             }
@@ -73,7 +79,7 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(30)));
 }
 
-async fn serve<I, S>(io: I, service: S, goaway: CancellationToken)
+async fn serve<I, S>(io: I, service: S, max_age: Duration, goaway: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
@@ -92,7 +98,7 @@ where
         .initial_connection_window_size(1 << 30)
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
-    let age = MAX_AGE.mul_f64(0.9 + 0.2 * fastrand::f64());
+    let age = max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
     tokio::select! {
         _ = connection.as_mut() => return,
         () = tokio::time::sleep(age) => (),

@@ -42,7 +42,7 @@ pub struct Serving {
 }
 
 /// What a process needs to know of its surroundings.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Network {
     /// Where health and metrics are told without encryption, for probes and Prometheus; nowhere unless said.
     pub operations: Option<SocketAddr>,
@@ -50,6 +50,15 @@ pub struct Network {
     pub drain: Duration,
     /// How connections are encrypted; not at all unless said.
     pub tls: Option<tls::Identity>,
+    /// A connection gets no new calls after so long, a tenth more or less by chance, so that callers find replicas that
+    /// came later.
+    pub max_age: Duration,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { operations: None, drain: Duration::ZERO, tls: None, max_age: Duration::from_secs(300) }
+    }
 }
 
 /// Serves until `stop`, then drains: health says `NOT_SERVING`, balancers get time to notice, streams end with
@@ -78,7 +87,7 @@ pub async fn serve(serving: Serving) -> anyhow::Result<()> {
     let quota = serving.calls_per_second.map(Quota::per_second);
     let stack = Stack::new(gate, Admission::new(name, admission_floor), quota, goaway.clone());
     let service = stack.layer(routes.prepare());
-    let served = listen::listen(listener, acceptor, service, goaway.clone());
+    let served = listen::listen(listener, acceptor, service, network.max_age, goaway.clone());
     let drained = async {
         stop.cancelled().await;
         tokio::time::sleep(network.drain).await;

@@ -18,6 +18,7 @@ impl Db {
 
 /// Asks the database how it is, on a connection of its own: a pool that is busy is no database that is away.
 pub(crate) async fn watch(db: Db, options: PgConnectOptions, max_connections: u32) {
+    METRICS.begin_schema(db.service());
     let service = by(db.service());
     METRICS.connections_max.get_or_create_owned(&service).set(max_connections.into());
     let mut connection: Option<PgConnection> = None;
