@@ -11,7 +11,7 @@ use std::{
 
 use error::reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Collected, Full};
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
 use metrics::{METRICS, by};
 use prost::bytes::Bytes;
 use tls::Identity;
@@ -19,6 +19,7 @@ use tonic::{Code, Status, body::Body, transport::Endpoint};
 use tower::{Service, ServiceExt};
 
 use crate::{
+    MAX_REPLY,
     budget::{self, Budget},
     replica::{Replica, Replicas},
     timed::timed,
@@ -27,6 +28,10 @@ use crate::{
 const ATTEMPTS: u32 = 4;
 /// A call has so long unless its request says otherwise. A stream lasts as long as both sides want.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What a message is preceded by.
+const FRAME: usize = 5;
+/// A server reads so much of one request.
+const MAX_REQUEST: usize = (4 << 20) + FRAME;
 /// The attempts that were made before this one (gRFC A6).
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 /// When a server wants to be asked again, in milliseconds; what is below zero or no number means never (gRFC A6).
@@ -50,7 +55,8 @@ pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
     channel_as(url, None)
 }
 
-/// The same to a process of the installation, proving who we are if we can.
+/// The same to a process of the installation, proving who we are if we can; then the others' certificates must name the
+/// first host.
 pub fn channel_as(url: &str, identity: Option<&Identity>) -> Result<Channel, tonic::transport::Error> {
     let (scheme, hosts) = url.split_once("://").unwrap_or(("http", url));
     let hosts: Vec<String> = hosts.trim_end_matches('/').split(',').map(str::to_owned).collect();
@@ -132,7 +138,8 @@ impl Shared {
     async fn answer(&self, request: Request<Body>, deadline: Instant) -> Answer {
         let repeatable = proto::is_repeatable(request.uri().path());
         let (parts, body) = request.into_parts();
-        let body = Full::new(body.collect().await?.to_bytes());
+        let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(too_large)?;
+        let body = Full::new(body.to_bytes());
         let mut last = None;
         let mut attempt = 0;
         loop {
@@ -202,8 +209,17 @@ async fn send(replica: &Arc<Replica>, request: Request<Body>) -> Answer {
 async fn send_whole(replica: &Arc<Replica>, request: Request<Body>) -> Answer {
     let _busy = replica.busy();
     let (parts, body) = send(replica, request).await?.into_parts();
-    let body: Collected<Bytes> = body.collect().await.map_err(lost)?;
+    let body: Collected<Bytes> =
+        Limited::new(body, MAX_REPLY + FRAME).collect().await.map_err(too_large).map_err(lost)?;
     Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// A body above its limit. tonic would read it whole before it says so.
+fn too_large(error: Box<dyn Error + Send + Sync>) -> Status {
+    match error.is::<LengthLimitError>() {
+        true => reason::MESSAGE_TOO_LARGE.into(),
+        false => Status::from_error(error),
+    }
 }
 
 /// What breaks below the call has seven codes in tonic, and all of them mean that there is no answer.

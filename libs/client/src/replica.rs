@@ -137,7 +137,8 @@ impl Replicas {
             }
             // A name service that is down takes away nobody.
             let empty = addresses.is_empty();
-            if !failed && !empty {
+            let first = replicas.known.read().expect("no holder panics").is_empty();
+            if !empty && (!failed || first) {
                 replicas.become_these(addresses);
             }
             drop(replicas);

@@ -22,8 +22,10 @@ const WINDOW: Duration = Duration::from_millis(100);
 const MIN_CALLS: u32 = 10;
 /// Calls may take half as long again as they always did before it is taken for a queue.
 const TOLERANCE: f64 = 1.5;
-/// One window moves the limit by a fifth of the way.
-const STEP: f64 = 0.2;
+/// One window moves the limit up by a fifth of the way, and down by a half: what is let in too much waits behind
+/// everybody.
+const UP: f64 = 0.2;
+const DOWN: f64 = 0.5;
 /// The baseline follows calls that have become quicker by a tenth of the way in a window, and slower ones by a
 /// five-thousandth: ten minutes of a slower database are believed, a minute of overload is not.
 const QUICKER: f64 = 0.1;
@@ -31,9 +33,15 @@ const SLOWER: f64 = 0.0002;
 /// No process has more in flight.
 const MAX_LIMIT: f64 = 4096.0;
 /// Where the limit begins.
-const FIRST_LIMIT: f64 = 256.0;
-/// Those whose work can wait may fill this share of the limit.
+const FIRST_LIMIT: f64 = 128.0;
+/// A limit far above what is used would let in a flood before anything is noticed: it comes down slowly to so many times
+/// what was in flight.
+const ROOM: f64 = 8.0;
+const FADE: f64 = 0.02;
+/// Those whose work can wait may fill this share of the limit, and those whose cannot may pass it by so much: what the
+/// first have filled must not keep the others out.
 const PATIENT_SHARE: f64 = 0.75;
+const PROMPT_SHARE: f64 = 1.5;
 /// What can wait: nobody stands at a counter for it, and no law sets its time.
 const PATIENT: [&str; 3] = ["marketing", "analytics", "administration"];
 
@@ -109,26 +117,30 @@ impl Admission {
 
     /// A place, if there is one.
     pub(crate) fn enter(&self, priority: Priority) -> Option<Place<'_>> {
-        let limit = self.limit.load(Relaxed);
-        let limit = match priority {
-            Priority::Prompt => limit,
-            Priority::Patient => (limit as f64 * PATIENT_SHARE).ceil() as usize,
+        let share = match priority {
+            Priority::Prompt => PROMPT_SHARE,
+            Priority::Patient => PATIENT_SHARE,
         };
+        let limit = (self.limit.load(Relaxed) as f64 * share).ceil() as usize;
         let place = Place(self);
         // Counted first, so that of two for the last place one gets it.
         (self.in_flight.fetch_add(1, Relaxed) < limit).then_some(place)
     }
 
-    /// Learns from a call that was answered.
-    pub(crate) fn learn(&self, method: &str, took: Duration) {
+    /// Learns from a call that was answered, or whose time was up.
+    pub(crate) fn learn(&self, method: &str, took: Duration, is_late: bool) {
         let mut measured = self.measured.lock().expect("no holder panics");
         measured.most_in_flight = measured.most_in_flight.max(self.in_flight.load(Relaxed));
         if !measured.methods.contains_key(method) {
             measured.methods.insert(method.to_owned(), Method::default());
         }
         let of_method = measured.methods.get_mut(method).expect("it was there or was put there");
-        of_method.calls += 1;
-        of_method.seconds += took.as_secs_f64();
+        let seconds = took.as_secs_f64();
+        // Of an impatient caller nothing is known but that it would have taken longer.
+        if !is_late || of_method.baseline.is_some_and(|baseline| seconds > baseline) {
+            of_method.calls += 1;
+            of_method.seconds += seconds;
+        }
         if measured.began.elapsed() >= WINDOW {
             measured.conclude(self.floor as f64);
             self.limit.store(measured.limit as usize, Relaxed);
@@ -161,7 +173,12 @@ impl Measured {
         // A limit that nobody reaches proves nothing by not being exceeded.
         let is_used = self.most_in_flight as f64 >= self.limit / 2.0;
         if calls >= MIN_CALLS && (is_used || aim < self.limit) {
-            self.limit = (self.limit + STEP * (aim - self.limit)).clamp(floor, MAX_LIMIT.max(floor));
+            let step = if aim < self.limit { DOWN } else { UP };
+            self.limit = (self.limit + step * (aim - self.limit)).clamp(floor, MAX_LIMIT.max(floor));
+        }
+        let near = ROOM * self.most_in_flight as f64;
+        if calls >= MIN_CALLS && near < self.limit {
+            self.limit = (self.limit + FADE * (near - self.limit)).max(floor);
         }
         (self.began, self.most_in_flight) = (Instant::now(), 0);
     }
@@ -219,7 +236,7 @@ mod tests {
         let patient: Vec<_> = (0..10).map(|_| admission.enter(Priority::Patient)).collect();
         assert_eq!(patient.iter().flatten().count(), 6);
         let prompt: Vec<_> = (0..10).map(|_| admission.enter(Priority::Prompt)).collect();
-        assert_eq!(prompt.iter().flatten().count(), 2);
+        assert_eq!(prompt.iter().flatten().count(), 6, "twelve are half more than eight");
         drop((patient, prompt));
         assert_eq!(admission.in_flight.load(Relaxed), 0);
     }

@@ -122,7 +122,7 @@ impl Shared {
         S: Service<Request, Response = Response, Error = Infallible>,
     {
         let (began, id) = (Instant::now(), request.headers().get(REQUEST_ID).cloned());
-        let method: Arc<str> = request.uri().path().trim_start_matches('/').into();
+        let method = trace::method(request.uri().path());
         let span = trace::span(&self.sampling, &method, request.headers());
         let guarded = AssertUnwindSafe(self.guard(inner, request, &span)).catch_unwind();
         let guarded = if span.is_none() { guarded.await } else { guarded.instrument(span.clone()).await };
@@ -182,7 +182,7 @@ impl Shared {
         }
         // A refusal is quick and says nothing about how busy this process is.
         if is_limited && (is_late || !response.headers().contains_key("grpc-status")) {
-            self.admission.learn(&method, began.elapsed());
+            self.admission.learn(&method, began.elapsed(), is_late);
         }
         response
     }

@@ -52,8 +52,9 @@ pub(crate) async fn listen<S>(
         let (acceptor, service, goaway) = (acceptor.clone(), service.clone(), goaway.clone());
         connections.spawn(async move {
             prepare(&stream);
+            let mut first = [0];
             let spoken = tokio::select! {
-                spoken = tokio::time::timeout(HANDSHAKE, stream.readable()) => matches!(spoken, Ok(Ok(()))),
+                spoken = tokio::time::timeout(HANDSHAKE, stream.peek(&mut first)) => matches!(spoken, Ok(Ok(1))),
                 () = goaway.cancelled() => false,
             };
             if !spoken {

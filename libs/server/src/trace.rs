@@ -17,6 +17,11 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "_OTHER".into());
 
+/// The name of the method at a path. What nobody knows is no label: anyone could make up as many as a process has room for.
+pub(crate) fn method(path: &str) -> Arc<str> {
+    if proto::is_known(path) { path.trim_start_matches('/').into() } else { OTHER.clone() }
+}
+
 /// Which calls are traced: as OpenTelemetry's own variables say, and none where nothing is exported.
 pub(crate) struct Sampling {
     exports: bool,
@@ -88,8 +93,6 @@ fn spread() -> f64 {
 /// Tells how a call ended.
 pub(crate) fn record(span: &Span, method: Arc<str>, failed: Option<&Status>, took: Duration) {
     let code = failed.map_or(Code::Ok, Status::code);
-    // A method that nobody knows is no label.
-    let method = if code == Code::Unimplemented { OTHER.clone() } else { method };
     let reason = failed.and_then(error::reason_of);
     let mut trace_id = None;
     if !span.is_none() {
