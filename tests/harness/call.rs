@@ -1,6 +1,5 @@
 use std::sync::LazyLock;
 
-use client::Channel;
 use prost::{Message, bytes::Buf};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor};
 use serde_json::Value;
@@ -9,6 +8,7 @@ use tonic::{
     Request, Response, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::{Channel, Endpoint},
 };
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap());
@@ -25,6 +25,7 @@ pub fn methods() -> Vec<MethodDescriptor> {
 /// Calls RPCs by name with JSON or with any bytes.
 #[derive(Clone)]
 pub struct Caller {
+    // tonic's own: a caller in another language has none of our client's care.
     channel: Channel,
     token: String,
 }
@@ -35,7 +36,7 @@ struct Bytes(MessageDescriptor);
 impl Caller {
     /// A caller of one gateway.
     pub fn new(url: &str, token: &str) -> Self {
-        Self { channel: client::channel(url).unwrap(), token: token.to_owned() }
+        Self { channel: Endpoint::from_shared(url.to_owned()).unwrap().connect_lazy(), token: token.to_owned() }
     }
 
     /// Calls with a message in the protobuf JSON mapping.

@@ -236,6 +236,21 @@ fn who_ends_has_time_to_and_somebody_is_always_there() {
 }
 
 #[test]
+fn the_database_has_room_for_all_connections() {
+    let objects = Objects::of("prod");
+    let cluster = objects.kind("Cluster").next().unwrap();
+    let room: u64 = text(&cluster["spec"]["postgresql"]["parameters"]["max_connections"]).parse().unwrap();
+    let connections = objects.services().filter(|(name, _)| *name != gateway::NAME).map(|(name, deployment)| {
+        let pool: u64 = objects.environment(&deployment["template"])["CLIENTELE_DATABASE_CONNECTIONS"].parse().unwrap();
+        // And one that looks whether the database is well; one more replica is there while others are replaced.
+        let replicas = objects.find("HorizontalPodAutoscaler", name).unwrap()["spec"]["maxReplicas"].as_u64().unwrap();
+        (replicas + 1) * (pool + 1)
+    });
+    let connections: u64 = connections.sum();
+    assert!(connections + 10 < room, "{connections} of {room}");
+}
+
+#[test]
 fn every_image_is_pinned_and_every_pod_is_held_to_the_least() {
     for overlay in OVERLAYS {
         let objects = Objects::of(overlay);

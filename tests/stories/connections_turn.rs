@@ -71,10 +71,11 @@ async fn an_old_connection_is_replaced_and_no_call_is_lost() {
     let network = Network { max_age: Duration::from_millis(50), ..Network::default() };
     let (url, ..) = serve(network).await;
     let channel = client::channel(&url).unwrap();
-    let asked = (0..4).map(|_| {
+    // Many at once, so that each turn meets some that are on their way.
+    let asked = (0..64).map(|_| {
         let mut health = HealthClient::new(channel.clone());
         tokio::spawn(async move {
-            for _ in 0..2000 {
+            for _ in 0..200 {
                 health.check(HealthCheckRequest::default()).await.unwrap();
             }
         })

@@ -72,7 +72,6 @@ pub fn channel_as(url: &str, identity: Option<&Identity>) -> Result<Channel, ton
 pub(crate) fn settings(endpoint: Endpoint) -> Endpoint {
     endpoint
         .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(2))
         .http2_keep_alive_interval(Duration::from_secs(15))
         .keep_alive_timeout(Duration::from_secs(10))
         // As many streams as a server takes fit into the connection's window, so that one whose reader
@@ -131,7 +130,8 @@ impl Service<Request<Body>> for Channel {
 
 impl Shared {
     async fn stream(&self, request: Request<Body>) -> Answer {
-        send(&self.pick(None).await, request).await
+        let replica = self.pick(None).await?;
+        send(&replica, replica.streams.clone(), request).await
     }
 
     /// One request and one reply, by as many attempts as it takes and there may be.
@@ -143,12 +143,12 @@ impl Shared {
         let mut last = None;
         let mut attempt = 0;
         loop {
-            let replica = self.pick(last.as_ref()).await;
+            let replica = self.pick(last.as_ref()).await?;
             let mut again = Request::from_parts(parts.clone(), Body::new(body.clone()));
+            let left = deadline.saturating_duration_since(Instant::now());
+            again.headers_mut().insert(access::TIMEOUT_HEADER, access::timeout_value(left));
             if attempt > 0 {
                 again.headers_mut().insert(PREVIOUS_ATTEMPTS, attempt.into());
-                let left = deadline.saturating_duration_since(Instant::now());
-                again.headers_mut().insert(access::TIMEOUT_HEADER, access::timeout_value(left));
             }
             let answer = send_whole(&replica, again).await;
             if !is_unavailable(&answer) {
@@ -167,10 +167,13 @@ impl Shared {
                 Ok(response) => pushback(response.headers(), attempt),
             };
             let may = (repeatable || unseen) && attempt < ATTEMPTS;
-            let pause = pause.filter(|_| self.budget.failed() && may);
+            // What was not seen has cost nobody anything.
+            let pause = pause.filter(|_| may && (unseen || self.budget.failed()));
             let in_time = |pause: &Duration| Instant::now() + *pause < deadline;
             let Some(pause) = pause.filter(in_time) else {
-                METRICS.retries.get_or_create_owned(&by("given_up")).inc();
+                if attempt > 1 {
+                    METRICS.retries.get_or_create_owned(&by("given_up")).inc();
+                }
                 return answer;
             };
             tokio::time::sleep(pause).await;
@@ -179,10 +182,13 @@ impl Shared {
     }
 
     /// A replica. At the very beginning the name may not have been looked up yet.
-    async fn pick(&self, last: Option<&Arc<Replica>>) -> Arc<Replica> {
+    async fn pick(&self, last: Option<&Arc<Replica>>) -> Result<Arc<Replica>, Status> {
         loop {
             if let Some(replica) = self.replicas.pick(last) {
-                return replica;
+                return Ok(replica);
+            }
+            if self.replicas.is_unknown() {
+                return Err(Status::unavailable("the name leads to nobody"));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -190,8 +196,7 @@ impl Shared {
 }
 
 /// Sends a request to one replica. Who cannot be reached gets no more of them for the moment.
-async fn send(replica: &Arc<Replica>, request: Request<Body>) -> Answer {
-    let mut channel = replica.channel.clone();
+async fn send(replica: &Arc<Replica>, mut channel: tonic::transport::Channel, request: Request<Body>) -> Answer {
     let answer = match channel.ready().await {
         Ok(ready) => ready.call(request).await,
         Err(error) => Err(error),
@@ -208,7 +213,7 @@ async fn send(replica: &Arc<Replica>, request: Request<Body>) -> Answer {
 /// The same for one message and one reply, all of which has to arrive.
 async fn send_whole(replica: &Arc<Replica>, request: Request<Body>) -> Answer {
     let _busy = replica.busy();
-    let (parts, body) = send(replica, request).await?.into_parts();
+    let (parts, body) = send(replica, replica.calls.clone(), request).await?.into_parts();
     let body: Collected<Bytes> =
         Limited::new(body, MAX_REPLY + FRAME).collect().await.map_err(too_large).map_err(lost)?;
     Ok(Response::from_parts(parts, Body::new(body)))

@@ -13,7 +13,7 @@ mod timed;
 pub use channel::{Channel, PUSHBACK, channel, channel_as};
 pub use credentials::Credentials;
 pub use peer::{Directory, Peer, unreachable};
-pub use timed::timed;
+pub use timed::{ending, timed};
 
 use std::sync::{Arc, Mutex};
 
@@ -47,7 +47,7 @@ pub struct Client {
 
 impl Client {
     /// Prepares a caller with a bearer token and a declared purpose. Each call has ten seconds
-    /// unless its request says otherwise; a stream lasts as long as both sides want.
+    /// unless its request says otherwise; a stream lasts as long as both sides want, a day at most.
     pub fn new(url: &str, bearer_token: &str, purpose: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let credentials = Credentials::new(bearer_token, purpose)?;
         Ok(Self { channel: channel(url)?, credentials, tokens: Arc::default() })

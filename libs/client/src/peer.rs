@@ -43,7 +43,7 @@ impl Peer {
         request
     }
 
-    /// The same for a stream, which lasts until one side ends it.
+    /// The same for a stream, which lasts until one side ends it, a day at most.
     pub fn stream<T>(&self, call: &Call, message: T) -> Request<T> {
         let mut request = Request::new(message);
         self.sign(call, request.metadata_mut());

@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc, RwLock, Weak,
         atomic::{
-            AtomicU8, AtomicUsize,
+            AtomicBool, AtomicU8, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -24,6 +24,8 @@ const CALM: Duration = Duration::from_secs(1);
 const ANXIOUS: Duration = Duration::from_millis(100);
 /// A replica that does not answer for so long is not well.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A connection is made in so long, or not.
+const CONNECT: Duration = Duration::from_secs(2);
 /// Names are looked up so often: replicas come and go.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
@@ -35,7 +37,10 @@ const EJECTED: u8 = 2;
 /// One replica.
 pub(crate) struct Replica {
     address: SocketAddr,
-    pub(crate) channel: Channel,
+    /// For calls of one request and one reply.
+    pub(crate) calls: Channel,
+    /// For streams, which would otherwise take the place of calls: a connection has room for a number of both together.
+    pub(crate) streams: Channel,
     in_flight: AtomicUsize,
     state: AtomicU8,
 }
@@ -49,7 +54,7 @@ impl Replica {
         Busy(self.clone())
     }
 
-    /// A call has found nobody there: no other is sent until the replica says that it is well.
+    /// Nobody is there, or it is not well: no call is sent until it says that it is.
     pub(crate) fn eject(&self) {
         if self.state.swap(EJECTED, AcqRel) != EJECTED {
             METRICS.ejections.inc();
@@ -58,7 +63,7 @@ impl Replica {
     }
 
     async fn is_well(&self) -> bool {
-        let mut health = HealthClient::new(self.channel.clone());
+        let mut health = HealthClient::new(self.calls.clone());
         let asked = health.check(HealthCheckRequest::default());
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(answer)) => answer.into_inner().status() == ServingStatus::Serving,
@@ -75,7 +80,10 @@ impl Replica {
         while let Some(replica) = replica.upgrade() {
             // What goes first over a connection that was closed in good order is lost; the second goes over a new one.
             let well = replica.is_well().await || replica.is_well().await;
-            replica.state.store(if well { SERVING } else { EJECTED }, Release);
+            match well {
+                true => replica.state.store(SERVING, Release),
+                false => replica.eject(),
+            }
             drop(replica);
             tokio::time::sleep(if well { CALM } else { ANXIOUS }).await;
         }
@@ -88,8 +96,13 @@ impl Drop for Busy {
     }
 }
 
+/// Here and not by the endpoint, whose time-out is no failure to connect but one of any kind.
+async fn in_time<T>(connected: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    tokio::time::timeout(CONNECT, connected).await.map_err(std::io::Error::other)?
+}
+
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+    let stream = in_time(TcpStream::connect(address)).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -100,6 +113,8 @@ pub(crate) struct Replicas {
     hosts: Vec<String>,
     identity: Option<Identity>,
     known: RwLock<Vec<Arc<Replica>>>,
+    /// Whether the names lead to nobody.
+    unknown: AtomicBool,
 }
 
 impl Replicas {
@@ -115,7 +130,8 @@ impl Replicas {
             let tls = ClientTlsConfig::new().with_enabled_roots();
             endpoint = endpoint.tls_config(tls.domain_name(origin.host().unwrap_or_default()))?;
         }
-        let replicas = Arc::new(Self { endpoint, hosts, identity, known: RwLock::default() });
+        let replicas =
+            Arc::new(Self { endpoint, hosts, identity, known: RwLock::default(), unknown: AtomicBool::new(false) });
         let addresses: Vec<SocketAddr> = replicas.hosts.iter().filter_map(|host| host.parse().ok()).collect();
         let all = addresses.len() == replicas.hosts.len();
         replicas.become_these(addresses);
@@ -136,9 +152,13 @@ impl Replicas {
                 }
             }
             // A name service that is down takes away nobody.
+            if failed {
+                addresses
+                    .extend(replicas.known.read().expect("no holder panics").iter().map(|replica| replica.address));
+            }
             let empty = addresses.is_empty();
-            let first = replicas.known.read().expect("no holder panics").is_empty();
-            if !empty && (!failed || first) {
+            replicas.unknown.store(empty, Release);
+            if !empty {
                 replicas.become_these(addresses);
             }
             drop(replicas);
@@ -161,15 +181,22 @@ impl Replicas {
         // Only the way there differs: what is asked of, and who must answer, is what the URL names.
         let (identity, host) = (self.identity.clone(), self.endpoint.uri().host().unwrap_or_default().to_owned());
         let plain = tower::service_fn(move |_: Uri| async move { connect(address).await.map(TokioIo::new) });
-        let channel = match identity {
-            None => self.endpoint.connect_with_connector_lazy(plain),
-            Some(identity) => self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-                let (identity, host) = (identity.clone(), host.clone());
-                async move { identity.connect(&host, connect(address).await?).await.map(TokioIo::new) }
-            })),
+        let connect = move || match identity.clone() {
+            None => self.endpoint.connect_with_connector_lazy(plain.clone()),
+            Some(identity) => {
+                let host = host.clone();
+                self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+                    let (identity, host) = (identity.clone(), host.clone());
+                    async move {
+                        let proven = async { identity.connect(&host, connect(address).await?).await };
+                        in_time(proven).await.map(TokioIo::new)
+                    }
+                }))
+            }
         };
+        let (calls, streams) = (connect(), connect());
         let (in_flight, state) = (AtomicUsize::new(0), AtomicU8::new(UNKNOWN));
-        let replica = Arc::new(Replica { address, channel, in_flight, state });
+        let replica = Arc::new(Replica { address, calls, streams, in_flight, state });
         tokio::spawn(Replica::probe(Arc::downgrade(&replica)));
         replica
     }
@@ -197,6 +224,11 @@ impl Replicas {
             .or_else(|| less_busy(&|replica| !replica.is(EJECTED)))
             .or_else(|| less_busy(&|replica| !is_last(replica)))
             .or_else(|| less_busy(&|_| true))
+    }
+
+    /// Whether the names were looked up and lead to nobody.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.unknown.load(Acquire)
     }
 
     /// Whether one at least has said that it is well.

@@ -4,28 +4,36 @@ use std::{
     time::Instant,
 };
 
-use error::reason;
+use error::{Reason, reason};
 use http_body::{Body as _, Frame};
 use prost::bytes::Bytes;
-use tokio::time::Sleep;
 use tonic::{Status, body::Body};
 
-/// A body that ends with `DEADLINE_EXCEEDED` when time is up. Transports watch the time until the headers only.
-struct Timed {
+/// A body that is ended from outside.
+struct Ending {
     body: Body,
-    time: Pin<Box<Sleep>>,
+    end: Pin<Box<dyn Future<Output = Reason> + Send>>,
     over: bool,
 }
 
-/// Ends a body at a deadline, if it has not ended by then.
+/// Ends a body with `DEADLINE_EXCEEDED` at a deadline, if it has not ended by then. Transports watch the time until the
+/// headers only.
 pub fn timed(body: Body, deadline: Instant) -> Body {
+    ending(body, async move {
+        tokio::time::sleep_until(deadline.into()).await;
+        reason::DEADLINE_EXCEEDED
+    })
+}
+
+/// Ends a body with a reason when there is one.
+pub fn ending(body: Body, end: impl Future<Output = Reason> + Send + 'static) -> Body {
     if body.is_end_stream() {
         return body;
     }
-    Body::new(Timed { body, time: Box::pin(tokio::time::sleep_until(deadline.into())), over: false })
+    Body::new(Ending { body, end: Box::pin(end), over: false })
 }
 
-impl http_body::Body for Timed {
+impl http_body::Body for Ending {
     type Data = Bytes;
     type Error = Status;
 
@@ -33,10 +41,10 @@ impl http_body::Body for Timed {
         if self.over {
             return Poll::Ready(None);
         }
-        if self.time.as_mut().poll(context).is_ready() {
+        if let Poll::Ready(reason) = self.end.as_mut().poll(context) {
             (self.over, self.body) = (true, Body::empty());
-            let status = Status::from(reason::DEADLINE_EXCEEDED);
-            return Poll::Ready(Some(Ok(Frame::trailers(status.into_http::<()>().into_parts().0.headers))));
+            let trailers = Status::from(reason).into_http::<()>().into_parts().0.headers;
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame)

@@ -39,8 +39,11 @@ where
     T: Send + Sync + 'static,
     W: for<'t> Fn(&'t mut Tx, Arc<T>) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
 {
+    let mut known = Utc::now();
     while !db.pool().is_closed() {
-        match pass(db, peer, call, feed, &read, &work).await {
+        let passed = pass(db, peer, call, feed, &read, &work, &mut known).await;
+        tell_lag(feed, known);
+        match passed {
             Err(status) if status.code() == tonic::Code::OutOfRange => return Err(status),
             Err(status) => {
                 let reason = error::reason_of(&status);
@@ -60,6 +63,7 @@ async fn pass<R, F, T, W>(
     feed: &'static str,
     read: &R,
     work: &W,
+    known: &mut DateTime<Utc>,
 ) -> Result<(), Status>
 where
     R: Fn(WatchChangesResponse) -> F,
@@ -85,8 +89,11 @@ where
                 true => None,
                 false => Some(Arc::new(read(message).await?)),
             };
-            let behind = step.last.map(|last| Utc::now() - last).unwrap_or_default();
-            METRICS.follower_lag.get_or_create_owned(&by(feed)).set(behind.as_seconds_f64());
+            // What begins says nothing of when it was so.
+            if !step.begins {
+                *known = step.last.unwrap_or_else(Utc::now);
+            }
+            tell_lag(feed, *known);
             let work = work.clone();
             db.transact(&call.renewed(), move |tx| {
                 let (work, step, news) = (work.clone(), step.clone(), news.clone());
@@ -103,6 +110,11 @@ where
         broken?;
     }
     Ok(())
+}
+
+/// Tells how old the last is that is known: also while nothing can be heard.
+fn tell_lag(feed: &'static str, known: DateTime<Utc>) {
+    METRICS.follower_lag.get_or_create_owned(&by(feed)).set((Utc::now() - known).as_seconds_f64());
 }
 
 /// Puts messages together that tell of changes alone, in their order, until one has as many as one may have; and what broke off

@@ -9,7 +9,6 @@ use prometheus_client::{
     metrics::{
         exemplar::HistogramWithExemplars,
         family::Family,
-        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
@@ -21,10 +20,12 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
+/// A number that rises and falls.
+pub type Gauge = prometheus_client::metrics::gauge::Gauge<f64, std::sync::atomic::AtomicU64>;
 /// A count of things that differ in one word.
 pub type CounterBy = Family<By, Counter>;
 /// A number of things that differ in one word.
-pub type GaugeBy = Family<By, Gauge<f64, std::sync::atomic::AtomicU64>>;
+pub type GaugeBy = Family<By, Gauge>;
 /// Times or sizes of things that differ in one word.
 pub type HistogramBy = Family<By, Histogram, fn() -> Histogram>;
 

@@ -14,12 +14,12 @@ use std::{
 
 use access::PURPOSE_HEADER;
 use http::HeaderMap;
-use metrics::{METRICS, by};
+use metrics::{Gauge, METRICS, by};
 
 /// The limit is set anew so often.
 const WINDOW: Duration = Duration::from_millis(100);
-/// A window with fewer calls says nothing.
-const MIN_CALLS: u32 = 10;
+/// Fewer calls of a method say nothing; they count with those of later windows.
+const MIN_CALLS: u32 = 50;
 /// Calls may take half as long again as they always did before it is taken for a queue.
 const TOLERANCE: f64 = 1.5;
 /// One window moves the limit up by a fifth of the way, and down by a half: what is let in too much waits behind
@@ -75,7 +75,7 @@ impl Priority {
 
 /// Who may come in.
 pub(crate) struct Admission {
-    service: &'static str,
+    told: [Gauge; 2],
     floor: usize,
     limit: AtomicUsize,
     in_flight: AtomicUsize,
@@ -106,8 +106,10 @@ impl Admission {
         METRICS.begin(service);
         let limit = FIRST_LIMIT.max(floor as f64);
         let measured = Measured { began: Instant::now(), most_in_flight: 0, methods: HashMap::new(), limit };
+        let told = [&METRICS.admission_limit, &METRICS.in_flight].map(|gauge| gauge.get_or_create_owned(&by(service)));
+        told[0].set(limit);
         Self {
-            service,
+            told,
             floor,
             limit: AtomicUsize::new(limit as usize),
             in_flight: AtomicUsize::new(0),
@@ -124,7 +126,9 @@ impl Admission {
         let limit = (self.limit.load(Relaxed) as f64 * share).ceil() as usize;
         let place = Place(self);
         // Counted first, so that of two for the last place one gets it.
-        (self.in_flight.fetch_add(1, Relaxed) < limit).then_some(place)
+        let before = self.in_flight.fetch_add(1, Relaxed);
+        self.told[1].set(before as f64 + 1.0);
+        (before < limit).then_some(place)
     }
 
     /// Learns from a call that was answered, or whose time was up.
@@ -144,22 +148,22 @@ impl Admission {
         if measured.began.elapsed() >= WINDOW {
             measured.conclude(self.floor as f64);
             self.limit.store(measured.limit as usize, Relaxed);
-            METRICS.admission_limit.get_or_create_owned(&by(self.service)).set(measured.limit);
-            METRICS.in_flight.get_or_create_owned(&by(self.service)).set(self.in_flight.load(Relaxed) as f64);
+            self.told[0].set(measured.limit);
         }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        let before = self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.told[1].set(before as f64 - 1.0);
     }
 }
 
 impl Measured {
     fn conclude(&mut self, floor: f64) {
         let (mut calls, mut gradients) = (0, 0.0);
-        for method in self.methods.values_mut().filter(|method| method.calls > 0) {
+        for method in self.methods.values_mut().filter(|method| method.calls >= MIN_CALLS) {
             let took = method.seconds / f64::from(method.calls);
             let baseline = method.baseline.unwrap_or(took);
             gradients += f64::from(method.calls) * (TOLERANCE * baseline / took).clamp(0.5, 1.0);
@@ -170,14 +174,15 @@ impl Measured {
         }
         let gradient = gradients / f64::from(calls.max(1));
         let aim = self.limit * gradient + self.limit.sqrt();
-        // A limit that nobody reaches proves nothing by not being exceeded.
+        // A limit that nobody reaches proves nothing by not being exceeded, and calls that are slow below it are slow for
+        // another reason.
         let is_used = self.most_in_flight as f64 >= self.limit / 2.0;
-        if calls >= MIN_CALLS && (is_used || aim < self.limit) {
+        if calls > 0 && is_used {
             let step = if aim < self.limit { DOWN } else { UP };
             self.limit = (self.limit + step * (aim - self.limit)).clamp(floor, MAX_LIMIT.max(floor));
         }
         let near = ROOM * self.most_in_flight as f64;
-        if calls >= MIN_CALLS && near < self.limit {
+        if calls > 0 && near < self.limit {
             self.limit = (self.limit + FADE * (near - self.limit)).max(floor);
         }
         (self.began, self.most_in_flight) = (Instant::now(), 0);

@@ -19,11 +19,12 @@ use std::{
 };
 
 use access::{Authority, Call, InternalKey, PURPOSE_HEADER, Purpose};
-use client::{PUSHBACK, timed};
+use client::{PUSHBACK, ending};
 use error::{Failure, reason};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use metrics::{METRICS, by};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
@@ -42,8 +43,18 @@ type Response = http::Response<Body>;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A call that brings no deadline has this one.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// And a stream this one.
+/// And none has a later one: it holds a place meanwhile.
+const LONGEST: Duration = Duration::from_secs(300);
+/// A stream lasts so long at most.
 const STREAM_DEADLINE: Duration = Duration::from_secs(86_400);
+/// A stream that does not end by itself while the process does is ended after so long, with a word, before it is cut.
+const STREAM_GRACE: Duration = Duration::from_secs(15);
+/// So many streams from outside are open at once: each has one to every service behind the gateway, and those share a
+/// connection with room for 1024.
+const MAX_STREAMS: usize = 900;
+/// And so many from other processes.
+const MAX_INTERNAL_STREAMS: usize = 8192;
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Anyone may ask these: whether the process is well, and what the contract is.
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 /// Whoever has shown no credentials is answered within this time or not at all.
@@ -62,6 +73,7 @@ pub enum Gate {
 struct Shared {
     gate: Gate,
     admission: Admission,
+    streams: Arc<Semaphore>,
     quota: Option<Quota>,
     sampling: Sampling,
     goaway: CancellationToken,
@@ -77,7 +89,9 @@ pub(crate) struct Stack(Arc<Shared>);
 
 impl Stack {
     pub(crate) fn new(gate: Gate, admission: Admission, quota: Option<Quota>, goaway: CancellationToken) -> Self {
-        Self(Arc::new(Shared { gate, admission, quota, sampling: Sampling::of_environment(), goaway }))
+        let streams = if matches!(gate, Gate::External(_)) { MAX_STREAMS } else { MAX_INTERNAL_STREAMS };
+        let (streams, sampling) = (Arc::new(Semaphore::new(streams)), Sampling::of_environment());
+        Self(Arc::new(Shared { gate, admission, streams, quota, sampling, goaway }))
     }
 }
 
@@ -123,6 +137,7 @@ impl Shared {
     {
         let (began, id) = (Instant::now(), request.headers().get(REQUEST_ID).cloned());
         let method = trace::method(request.uri().path());
+        let is_open = is_open(request.uri().path());
         let span = trace::span(&self.sampling, &method, request.headers());
         let guarded = AssertUnwindSafe(self.guard(inner, request, &span)).catch_unwind();
         let guarded = if span.is_none() { guarded.await } else { guarded.instrument(span.clone()).await };
@@ -138,9 +153,12 @@ impl Shared {
             status = failed(&response);
         }
         if let Some(status) = status.as_ref().filter(|status| status.code() == Code::Unavailable) {
-            response.headers_mut().insert(PUSHBACK, self.pushback(status));
+            response.headers_mut().extend(self.pushback(status).map(|pause| (PUSHBACK, pause)));
         }
-        trace::record(&span, method, status.as_ref(), began.elapsed());
+        // Every caller asks every second how this process is, and always gets an answer: that would hide the others'.
+        if !is_open {
+            trace::record(&span, method, status.as_ref(), began.elapsed());
+        }
         // A refusal that came from behind us has its id already.
         let unnamed = status.is_some() && !response.headers().contains_key(REQUEST_ID);
         if let Some(id) = id.or_else(|| unnamed.then(new_request_id)) {
@@ -154,7 +172,7 @@ impl Shared {
         S: Service<Request, Response = Response, Error = Infallible>,
     {
         let path = request.uri().path();
-        let is_open = OPEN.iter().any(|prefix| path.starts_with(prefix));
+        let is_open = is_open(path);
         let is_unary = proto::is_unary(path);
         // Streams wait most of the time, and a probe must not be refused by those that it is to protect.
         let is_limited = is_unary && !is_open;
@@ -166,19 +184,38 @@ impl Shared {
             let pause = Duration::from_millis(fastrand::u64(100..300));
             return refusal(Failure::from(reason::OVERLOADED).retry_after(pause));
         }
-        let otherwise = if is_unary { DEADLINE } else { STREAM_DEADLINE };
+        let stream = match is_unary {
+            true => None,
+            false => match self.streams.clone().try_acquire_owned() {
+                Ok(stream) => Some(stream),
+                Err(_) => return refusal(Failure::from(reason::OVERLOADED).retry_after(Duration::from_secs(5))),
+            },
+        };
+        let is_watch = path == HEALTH_WATCH;
+        let (otherwise, longest) = if is_unary { (DEADLINE, LONGEST) } else { (STREAM_DEADLINE, STREAM_DEADLINE) };
         let Some(timeout) = access::timeout(request.headers(), otherwise) else {
             return refusal(reason::MALFORMED_DEADLINE);
         };
-        let timeout = if is_open { timeout.min(OPEN_TIMEOUT) } else { timeout };
+        let timeout = timeout.min(if is_open && !is_watch { OPEN_TIMEOUT } else { longest });
         let (method, began) = (path.to_owned(), Instant::now());
         let deadline = began + timeout;
         let handled =
             tokio::time::timeout_at(deadline.into(), self.handle(inner, request, is_open, deadline, span)).await;
         let is_late = handled.is_err();
         let response = handled.unwrap_or_else(|_| refusal(reason::DEADLINE_EXCEEDED));
-        if !is_unary && !is_open {
-            return response.map(|body| timed(body, deadline));
+        if let Some(stream) = stream {
+            let goaway = self.goaway.clone();
+            let grace = if is_watch { Duration::ZERO } else { STREAM_GRACE };
+            let end = async move {
+                tokio::select! {
+                    () = tokio::time::sleep_until(deadline.into()) => reason::DEADLINE_EXCEEDED,
+                    () = async { goaway.cancelled().await; tokio::time::sleep(grace).await } => {
+                        drop(stream);
+                        reason::SERVER_DRAINING
+                    }
+                }
+            };
+            return response.map(|body| ending(body, end));
         }
         // A refusal is quick and says nothing about how busy this process is.
         if is_limited && (is_late || !response.headers().contains_key("grpc-status")) {
@@ -187,15 +224,15 @@ impl Shared {
         response
     }
 
-    /// When to ask again. What was asked of somebody behind this process has been asked again already, and another
+    /// When to ask again, if there is anything to say of it. What was asked of somebody behind this process has been asked again already, and another
     /// layer of attempts would multiply them.
-    fn pushback(&self, status: &Status) -> HeaderValue {
+    fn pushback(&self, status: &Status) -> Option<HeaderValue> {
         let is_asked_behind = error::reason_of(status).is_some_and(|name| name == reason::SERVICE_UNAVAILABLE.name);
         if is_asked_behind || matches!(self.gate, Gate::External(_)) {
-            return HeaderValue::from_static("-1");
+            return Some(HeaderValue::from_static("-1"));
         }
-        let pause = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-        HeaderValue::from(pause.as_millis() as u64)
+        let pause = status.get_details_retry_info()?.retry_delay?;
+        Some(HeaderValue::from(pause.as_millis() as u64))
     }
 
     async fn handle<S>(
@@ -229,6 +266,10 @@ impl Shared {
             None => response,
         }
     }
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// For a call that its caller has not named; it is told only where somebody may want to quote it.

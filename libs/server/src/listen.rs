@@ -1,7 +1,14 @@
 //! Connections. hyper serves them, not tonic's own loop, whose connections have all the same age or, with a grace, end
 //! without a word, which spins while none can be accepted, and whose certificates never change.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -22,6 +29,8 @@ use tls::Acceptor;
 const MAX_STREAMS: u32 = 1024;
 /// Whoever says nothing for so long at the beginning is let go; otherwise a drain would wait for it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Whoever has called nobody for so long after connecting does not mean to.
+const FIRST_CALL: Duration = Duration::from_secs(60);
 
 /// Answers connections until `goaway`, after which each is told that it gets no new calls, and those in flight finish.
 pub(crate) async fn listen<S>(
@@ -86,7 +95,12 @@ where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let service = service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
+    let called = Arc::new(AtomicBool::new(false));
+    let seen = called.clone();
+    let service = service.map_request(move |request: http::Request<hyper::body::Incoming>| {
+        seen.store(true, Relaxed);
+        request.map(Body::new)
+    });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(Duration::from_secs(20)))
@@ -102,11 +116,24 @@ where
     let age = max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = first_call(&called) => return,
         () = tokio::time::sleep(age) => (),
         () = goaway.cancelled() => (),
+    }
+    // hyper has no end for a connection that has not even begun.
+    if !called.load(Relaxed) {
+        return;
     }
     // Two GOAWAYs, the second once the peer has seen the first: what it sent in between is answered too.
     connection.as_mut().graceful_shutdown();
     // Whoever breaks off is told nothing more.
     let _ = connection.await;
+}
+
+/// Ends when the first call has not come in time, and never once it has.
+async fn first_call(called: &AtomicBool) {
+    tokio::time::sleep(FIRST_CALL).await;
+    if called.load(Relaxed) {
+        std::future::pending().await
+    }
 }

@@ -1,11 +1,7 @@
 //! Passing through: a call to a public RPC of a service goes to its owner as it came, message by
 //! message and undecoded, with our own credentials in place of the caller's.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use access::{Call, TIMEOUT_HEADER};
 use axum::{
@@ -22,7 +18,10 @@ use http_body_util::{BodyStream, StreamBody};
 use tonic::{Status, metadata::MetadataMap, service::Routes};
 use tower::Service;
 
-use crate::{peers::Peers, reason};
+use crate::{
+    peers::{Peers, told},
+    reason,
+};
 
 /// Adds a route for each public service behind the gateway. The internal contract has none.
 pub fn add(mut routes: Routes, peers: &Arc<Peers>) -> Routes {
@@ -50,10 +49,9 @@ async fn forward(State(peer): State<Peer>, request: Request) -> Response {
     let request = http::Request::from_parts(parts, tonic::body::Body::new(body));
     match peer.channel.clone().call(request).await {
         Ok(response) => response.map(ending_well),
-        Err(_) if Instant::now() >= call.deadline => refusal(reason::DEADLINE_EXCEEDED),
         Err(status) => {
-            tracing::warn!(code = ?status.code(), "a service could not be reached");
-            refusal(client::unreachable(&status))
+            tracing::warn!(code = ?status.code(), "a service has not answered");
+            told(status).into_http()
         }
     }
 }
