@@ -31,6 +31,8 @@ const MAX_STREAMS: u32 = 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Whoever has called nobody for so long after connecting does not mean to.
 const FIRST_CALL: Duration = Duration::from_secs(60);
+/// And whoever has called nobody when it is told that no more calls are taken has so long to do so.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Answers connections until `goaway`, after which each is told that it gets no new calls, and those in flight finish.
 pub(crate) async fn listen<S>(
@@ -116,23 +118,23 @@ where
     let age = max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = first_call(&called) => return,
+        () = silence(&called, FIRST_CALL) => return,
         () = tokio::time::sleep(age) => (),
         () = goaway.cancelled() => (),
     }
-    // hyper has no end for a connection that has not even begun.
-    if !called.load(Relaxed) {
-        return;
-    }
     // Two GOAWAYs, the second once the peer has seen the first: what it sent in between is answered too.
     connection.as_mut().graceful_shutdown();
-    // Whoever breaks off is told nothing more.
-    let _ = connection.await;
+    tokio::select! {
+        // Whoever breaks off is told nothing more.
+        _ = connection => (),
+        // hyper has no end for a connection that has not even begun; a first call may be on its way.
+        () = silence(&called, LAST_CALL) => (),
+    }
 }
 
 /// Ends when the first call has not come in time, and never once it has.
-async fn first_call(called: &AtomicBool) {
-    tokio::time::sleep(FIRST_CALL).await;
+async fn silence(called: &AtomicBool, time: Duration) {
+    tokio::time::sleep(time).await;
     if called.load(Relaxed) {
         std::future::pending().await
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Writes the secrets of an installation that runs elsewhere, and prepares its database. Again and again without harm:
-/// what is there stays.
+/// what is there stays. Of the secrets `databases` and `caches` each file is a key; `SERVICE.env` says the same to compose.
 #[derive(clap::Args)]
 pub struct Prepare {
     /// The database as the services reach it.
@@ -37,31 +37,29 @@ impl Prepare {
     pub async fn run(self) -> anyhow::Result<()> {
         // The folder `keys` in it is what the processes read.
         let keys = Keys::load_or_create(&self.secrets)?;
-        let redis = self.secrets.join("redis");
-        fs::create_dir_all(&redis)?;
-        let (mut databases, mut caches) = (String::new(), String::new());
+        for folder in ["databases", "caches"] {
+            fs::create_dir_all(self.secrets.join(folder))?;
+        }
         for (name, password) in &keys.redis_passwords {
             let cache = acl::user_url(&self.redis_url, name, password)?;
-            writeln!(caches, "{name}={cache}")?;
+            self.write(&format!("caches/{name}"), &cache)?;
             let mut own = format!("CLIENTELE_REDIS_URL={cache}\n");
             if let Some(password) = keys.passwords.get(name) {
                 let url = database::role_url(&self.database_url, name, password)?;
-                writeln!(databases, "{name}={url}")?;
+                self.write(&format!("databases/{name}"), &url)?;
                 writeln!(own, "CLIENTELE_DATABASE_URL={url}")?;
             }
             self.write(&format!("{name}.env"), &own)?;
         }
-        writeln!(databases, "owner-password={}", keys.owner_password)?;
+        self.write("databases/owner-password", &keys.owner_password)?;
+        self.write("postgres.env", &format!("POSTGRES_PASSWORD={}\n", keys.owner_password))?;
         // Made of the owner's, so that it is the same every time.
         let operator = format!("operator {}", keys.owner_password);
         let operator: String =
             digest(&SHA256, operator.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        writeln!(caches, "operator-password={operator}")?;
-        self.write("databases.env", &databases)?;
-        self.write("caches.env", &caches)?;
-        self.write("owner", &keys.owner_password)?;
+        self.write("caches/operator-password", &operator)?;
         let users = format!("{}user operator on >{operator} ~* &* +@all\n", acl::file(&keys.redis_passwords));
-        self.write("redis/users.acl", &users)?;
+        self.write("caches/users.acl", &users)?;
         println!("{} holds the secrets of {} services", self.secrets.display(), SERVICES.len() + 1);
         if let Some(admin_url) = &self.admin_url {
             database::prepare(admin_url, &keys.passwords).await?;
