@@ -131,7 +131,7 @@ async fn a_deadline_ends_a_stream_too() {
     processes.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_sees_its_quota_and_is_refused_above_it() {
     let processes = Processes::start(&[]).await;
     let gateway = processes.replica("gateway", &[("CLIENTELE_CALLS_PER_SECOND", "5")]);
@@ -165,7 +165,7 @@ async fn a_caller_sees_its_quota_and_is_refused_above_it() {
 }
 
 /// What a panel or a warning asks for and nobody tells would be a blind spot that looks like peace.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_that_is_shown_or_warned_of_is_told() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s/components/monitoring");
     let files = ["dashboards/calls.json", "dashboards/stores.json", "rules.yaml"];

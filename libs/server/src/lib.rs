@@ -6,6 +6,7 @@ mod admission;
 mod config;
 mod health;
 mod layers;
+mod linger;
 mod listen;
 mod operations;
 mod quota;

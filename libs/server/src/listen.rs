@@ -25,6 +25,8 @@ use tower::{Service, ServiceExt};
 
 use tls::Acceptor;
 
+use crate::linger::Lingering;
+
 /// So many calls may be in flight on one connection.
 const MAX_STREAMS: u32 = 1024;
 /// Whoever says nothing for so long at the beginning is let go; otherwise a drain would wait for it.
@@ -61,6 +63,7 @@ pub(crate) async fn listen<S>(
             }
         };
         let (acceptor, service, goaway) = (acceptor.clone(), service.clone(), goaway.clone());
+        let tasks = connections.clone();
         connections.spawn(async move {
             prepare(&stream);
             let mut first = [0];
@@ -72,9 +75,9 @@ pub(crate) async fn listen<S>(
                 return;
             }
             match acceptor {
-                None => serve(stream, service, max_age, goaway).await,
+                None => serve(Lingering::new(stream, tasks), service, max_age, goaway).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => serve(stream, service, max_age, goaway).await,
+                    Ok(Ok(stream)) => serve(Lingering::new(stream, tasks), service, max_age, goaway).await,
                     _ => tracing::warn!("a connection was refused: its certificate is not of this installation"),
                 },
             }
