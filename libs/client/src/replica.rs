@@ -182,7 +182,7 @@ impl Replicas {
         let (identity, host) = (self.identity.clone(), self.endpoint.uri().host().unwrap_or_default().to_owned());
         let plain = tower::service_fn(move |_: Uri| async move { connect(address).await.map(TokioIo::new) });
         let connect = move || match identity.clone() {
-            None => self.endpoint.connect_with_connector_lazy(plain.clone()),
+            None => self.endpoint.connect_with_connector_lazy(plain),
             Some(identity) => {
                 let host = host.clone();
                 self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
