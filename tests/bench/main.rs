@@ -113,7 +113,7 @@ async fn main() {
     let sizes: Vec<u64> = numbers.collect();
     let quick = rounds == 1;
 
-    // Everything is on: a trace of each hundredth call and the metrics go to a collector.
+    // Everything is on: a trace of each hundredth call and the logs go to a collector.
     let collector = Running::start(&["collector"]);
     let processes = Processes::start(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.clone()),

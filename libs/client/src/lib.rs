@@ -13,7 +13,7 @@ mod timed;
 pub use channel::{Channel, PUSHBACK, channel, channel_as};
 pub use credentials::Credentials;
 pub use peer::{Directory, Peer, unreachable};
-pub use timed::{ending, timed};
+pub use timed::ending;
 
 use std::sync::{Arc, Mutex};
 

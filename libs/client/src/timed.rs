@@ -18,7 +18,7 @@ struct Ending {
 
 /// Ends a body with `DEADLINE_EXCEEDED` at a deadline, if it has not ended by then. Transports watch the time until the
 /// headers only.
-pub fn timed(body: Body, deadline: Instant) -> Body {
+pub(crate) fn timed(body: Body, deadline: Instant) -> Body {
     ending(body, async move {
         tokio::time::sleep_until(deadline.into()).await;
         reason::DEADLINE_EXCEEDED

@@ -224,8 +224,8 @@ impl Shared {
         response
     }
 
-    /// When to ask again, if there is anything to say of it. What was asked of somebody behind this process has been asked again already, and another
-    /// layer of attempts would multiply them.
+    /// When to ask again, if there is anything to say of it. What was asked of somebody behind this process has been
+    /// asked again already, and another layer of attempts would multiply them.
     fn pushback(&self, status: &Status) -> Option<HeaderValue> {
         let is_asked_behind = error::reason_of(status).is_some_and(|name| name == reason::SERVICE_UNAVAILABLE.name);
         if is_asked_behind || matches!(self.gate, Gate::External(_)) {
