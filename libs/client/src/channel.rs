@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
 use metrics::{METRICS, by};
 use prost::bytes::Bytes;
+use proto::Rpc;
 use tls::Identity;
 use tonic::{Code, Status, body::Body, transport::Endpoint};
 use tower::{Service, ServiceExt};
@@ -102,10 +103,10 @@ impl Service<Request<Body>> for Channel {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let shared = self.0.clone();
         Box::pin(async move {
-            let is_unary = proto::is_unary(request.uri().path());
+            let rpc = Rpc::at(request.uri().path());
             let headers = request.headers_mut();
             if !headers.contains_key(access::TIMEOUT_HEADER) {
-                if !is_unary {
+                if !rpc.is_unary {
                     return shared.stream(request).await;
                 }
                 headers.insert(access::TIMEOUT_HEADER, access::timeout_value(TIMEOUT));
@@ -113,8 +114,8 @@ impl Service<Request<Body>> for Channel {
             // What is no time is refused by the server.
             let deadline = Instant::now() + access::timeout(headers, TIMEOUT).unwrap_or(TIMEOUT);
             let answer = async {
-                match is_unary {
-                    true => shared.answer(request, deadline).await,
+                match rpc.is_unary {
+                    true => shared.answer(request, rpc, deadline).await,
                     false => Ok(shared.stream(request).await?.map(|body| timed(body, deadline))),
                 }
             };
@@ -135,8 +136,7 @@ impl Shared {
     }
 
     /// One request and one reply, by as many attempts as it takes and there may be.
-    async fn answer(&self, request: Request<Body>, deadline: Instant) -> Answer {
-        let repeatable = proto::is_repeatable(request.uri().path());
+    async fn answer(&self, request: Request<Body>, rpc: Rpc, deadline: Instant) -> Answer {
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(too_large)?;
         let body = Full::new(body.to_bytes());
@@ -151,7 +151,7 @@ impl Shared {
                 again.headers_mut().insert(PREVIOUS_ATTEMPTS, attempt.into());
             }
             let answer = send_whole(&replica, again).await;
-            if !is_unavailable(&answer) {
+            if !is_passing(&answer) {
                 self.budget.succeeded();
                 if attempt > 0 {
                     METRICS.retries.get_or_create_owned(&by("answered")).inc();
@@ -166,7 +166,7 @@ impl Shared {
                 Err(_) => Some(budget::pause(attempt)),
                 Ok(response) => pushback(response.headers(), attempt),
             };
-            let may = (repeatable || unseen) && attempt < ATTEMPTS;
+            let may = (rpc.is_repeatable() || unseen || is_refused(&answer)) && attempt < ATTEMPTS;
             // What was not seen has cost nobody anything.
             let pause = pause.filter(|_| may && (unseen || self.budget.failed()));
             let in_time = |pause: &Duration| Instant::now() + *pause < deadline;
@@ -259,11 +259,25 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |error| <dyn Error>::source(*error))
 }
 
-fn is_unavailable(answer: &Answer) -> bool {
+/// A refusal has no body; its code is told in the headers.
+fn is_refused_with(response: &Response<Body>, code: Code) -> bool {
+    let told = response.headers().get("grpc-status").and_then(|told| told.to_str().ok());
+    told.is_some_and(|told| told.parse() == Ok(code as i32))
+}
+
+/// Whether the server had no room for the call, has done nothing about it, and says when to come back. Of other things
+/// that are exhausted it says no time.
+fn is_refused(answer: &Answer) -> bool {
+    let is_refused =
+        |r: &Response<Body>| is_refused_with(r, Code::ResourceExhausted) && r.headers().contains_key(PUSHBACK);
+    answer.as_ref().is_ok_and(is_refused)
+}
+
+/// Whether it may be otherwise in a moment.
+fn is_passing(answer: &Answer) -> bool {
     match answer {
         Err(status) => status.code() == Code::Unavailable,
-        // A refusal has no body; it is told in the headers.
-        Ok(response) => response.headers().get("grpc-status").is_some_and(|code| code == "14"),
+        Ok(response) => is_refused_with(response, Code::Unavailable) || is_refused(answer),
     }
 }
 

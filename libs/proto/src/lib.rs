@@ -7,7 +7,7 @@ mod methods;
 
 pub use codec::Codec;
 pub use composed::Composed;
-pub use methods::{is_known, is_repeatable, is_unary};
+pub use methods::Rpc;
 
 /// The encoded descriptor set with all options and comments, for reflection and tests.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clientele.binpb"));

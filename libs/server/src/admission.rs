@@ -88,7 +88,7 @@ pub(crate) struct Place<'a>(&'a Admission);
 struct Measured {
     began: Instant,
     most_in_flight: usize,
-    methods: HashMap<String, Method>,
+    methods: HashMap<&'static str, Method>,
     limit: f64,
 }
 
@@ -132,13 +132,10 @@ impl Admission {
     }
 
     /// Learns from a call that was answered, or whose time was up.
-    pub(crate) fn learn(&self, method: &str, took: Duration, is_late: bool) {
+    pub(crate) fn learn(&self, method: &'static str, took: Duration, is_late: bool) {
         let mut measured = self.measured.lock().expect("no holder panics");
         measured.most_in_flight = measured.most_in_flight.max(self.in_flight.load(Relaxed));
-        if !measured.methods.contains_key(method) {
-            measured.methods.insert(method.to_owned(), Method::default());
-        }
-        let of_method = measured.methods.get_mut(method).expect("it was there or was put there");
+        let of_method = measured.methods.entry(method).or_default();
         let seconds = took.as_secs_f64();
         // Of an impatient caller nothing is known but that it would have taken longer.
         if !is_late || of_method.baseline.is_some_and(|baseline| seconds > baseline) {
@@ -200,7 +197,7 @@ mod tests {
             let took = millis / 1000.0 * (in_flight / servers).max(1.0);
             let calls = (0.1 / took * in_flight) as u32;
             let method = Method { baseline: measured.methods.get("m").and_then(|m| m.baseline), ..Method::default() };
-            measured.methods.insert("m".into(), Method { calls, seconds: f64::from(calls) * took, ..method });
+            measured.methods.insert("m", Method { calls, seconds: f64::from(calls) * took, ..method });
             measured.most_in_flight = in_flight as usize;
             measured.conclude(8.0);
         }

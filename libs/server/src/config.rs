@@ -85,9 +85,9 @@ impl ServiceConfig {
         network(self.operations_listen, &self.tls_folder, self.drain_seconds)
     }
 
-    /// So many calls at once are never too many: each connection to the database keeps two busy.
+    /// So many calls at once are never too many: those that need the database wait for seven others at most.
     pub fn admission_floor(&self) -> usize {
-        16.max(2 * self.database_connections as usize)
+        16.max(8 * self.database_connections as usize)
     }
 
     /// The key ring of the installation.

@@ -24,6 +24,7 @@ use error::{Failure, reason};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use metrics::{METRICS, by};
+use proto::Rpc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
@@ -32,7 +33,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
 use crate::{
-    admission::{Admission, Priority},
+    admission::{Admission, Place, Priority},
     quota::Quota,
     trace::{self, Sampling},
 };
@@ -54,9 +55,7 @@ const STREAM_GRACE: Duration = Duration::from_secs(15);
 const MAX_STREAMS: usize = 900;
 /// And so many from other processes.
 const MAX_INTERNAL_STREAMS: usize = 8192;
-const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
-/// Anyone may ask these: whether the process is well, and what the contract is.
-const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+const HEALTH_WATCH: &str = "grpc.health.v1.Health/Watch";
 /// Whoever has shown no credentials is answered within this time or not at all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -77,6 +76,7 @@ struct Shared {
     quota: Option<Quota>,
     sampling: Sampling,
     goaway: CancellationToken,
+    stream_grace: Duration,
 }
 
 /// Tells a stream that no more calls are taken and that it should end.
@@ -91,7 +91,7 @@ impl Stack {
     pub(crate) fn new(gate: Gate, admission: Admission, quota: Option<Quota>, goaway: CancellationToken) -> Self {
         let streams = if matches!(gate, Gate::External(_)) { MAX_STREAMS } else { MAX_INTERNAL_STREAMS };
         let (streams, sampling) = (Arc::new(Semaphore::new(streams)), Sampling::of_environment());
-        Self(Arc::new(Shared { gate, admission, streams, quota, sampling, goaway }))
+        Self(Arc::new(Shared { gate, admission, streams, quota, sampling, goaway, stream_grace: STREAM_GRACE }))
     }
 }
 
@@ -136,10 +136,9 @@ impl Shared {
         S: Service<Request, Response = Response, Error = Infallible>,
     {
         let (began, id) = (Instant::now(), request.headers().get(REQUEST_ID).cloned());
-        let method = trace::method(request.uri().path());
-        let is_open = is_open(request.uri().path());
-        let span = trace::span(&self.sampling, &method, request.headers());
-        let guarded = AssertUnwindSafe(self.guard(inner, request, &span)).catch_unwind();
+        let rpc = Rpc::at(request.uri().path());
+        let span = trace::span(&self.sampling, rpc.name, request.headers());
+        let guarded = AssertUnwindSafe(self.guard(inner, request, rpc, &span)).catch_unwind();
         let guarded = if span.is_none() { guarded.await } else { guarded.instrument(span.clone()).await };
         let mut response = guarded.unwrap_or_else(|_| {
             // What a panic says may quote a value, so it is not repeated.
@@ -152,12 +151,9 @@ impl Shared {
             response = refusal(reason);
             status = failed(&response);
         }
-        if let Some(status) = status.as_ref().filter(|status| status.code() == Code::Unavailable) {
-            response.headers_mut().extend(self.pushback(status).map(|pause| (PUSHBACK, pause)));
-        }
         // Every caller asks every second how this process is, and always gets an answer: that would hide the others'.
-        if !is_open {
-            trace::record(&span, method, status.as_ref(), began.elapsed());
+        if !is_open(rpc) {
+            trace::record(&span, rpc.name, status.as_ref(), began.elapsed());
         }
         // A refusal that came from behind us has its id already.
         let unnamed = status.is_some() && !response.headers().contains_key(REQUEST_ID);
@@ -167,86 +163,97 @@ impl Shared {
         response
     }
 
-    async fn guard<S>(&self, inner: S, request: Request, span: &Span) -> Response
+    async fn guard<S>(&self, inner: S, request: Request, rpc: Rpc, span: &Span) -> Response
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
-        let path = request.uri().path();
-        let is_open = is_open(path);
-        let is_unary = proto::is_unary(path);
-        // Streams wait most of the time, and a probe must not be refused by those that it is to protect.
-        let is_limited = is_unary && !is_open;
-        let priority = Priority::of(request.headers());
-        let place = if is_limited { self.admission.enter(priority) } else { None };
-        if is_limited && place.is_none() {
-            METRICS.shed.get_or_create_owned(&by(priority.name())).inc();
-            // They do not all come back at once.
-            let pause = Duration::from_millis(fastrand::u64(100..300));
-            return refusal(Failure::from(reason::OVERLOADED).retry_after(pause));
-        }
-        let stream = match is_unary {
-            true => None,
-            false => match self.streams.clone().try_acquire_owned() {
-                Ok(stream) => Some(stream),
-                Err(_) => return refusal(Failure::from(reason::OVERLOADED).retry_after(Duration::from_secs(5))),
-            },
+        let answer = match rpc.is_unary {
+            true => self.unary(inner, request, rpc, span).await,
+            false => self.stream(inner, request, rpc, span).await,
         };
-        let is_watch = path == HEALTH_WATCH;
-        let (otherwise, longest) = if is_unary { (DEADLINE, LONGEST) } else { (STREAM_DEADLINE, STREAM_DEADLINE) };
-        let Some(timeout) = access::timeout(request.headers(), otherwise) else {
-            return refusal(reason::MALFORMED_DEADLINE);
-        };
-        let timeout = timeout.min(if is_open && !is_watch { OPEN_TIMEOUT } else { longest });
-        let (method, began) = (path.to_owned(), Instant::now());
-        let deadline = began + timeout;
-        let handled =
-            tokio::time::timeout_at(deadline.into(), self.handle(inner, request, is_open, deadline, span)).await;
+        answer.unwrap_or_else(|failure| {
+            let status = Status::from(failure);
+            let pause = pause(&status).map(|pause| (PUSHBACK, pause));
+            let mut response: Response = status.into_http();
+            response.headers_mut().extend(pause);
+            response
+        })
+    }
+
+    async fn unary<S>(&self, inner: S, request: Request, rpc: Rpc, span: &Span) -> Result<Response, Failure>
+    where
+        S: Service<Request, Response = Response, Error = Infallible>,
+    {
+        // A probe must not be refused by those that it is to protect.
+        let is_limited = !is_open(rpc);
+        let _place = if is_limited { Some(self.admit(request.headers())?) } else { None };
+        let longest = if is_limited { LONGEST } else { OPEN_TIMEOUT };
+        let timeout = access::timeout(request.headers(), DEADLINE).ok_or(reason::MALFORMED_DEADLINE)?;
+        let began = Instant::now();
+        let deadline = began + timeout.min(longest);
+        let handled = tokio::time::timeout_at(deadline.into(), self.handle(inner, request, rpc, deadline, span)).await;
         let is_late = handled.is_err();
         let response = handled.unwrap_or_else(|_| refusal(reason::DEADLINE_EXCEEDED));
-        if let Some(stream) = stream {
-            let goaway = self.goaway.clone();
-            let grace = if is_watch { Duration::ZERO } else { STREAM_GRACE };
-            let end = async move {
-                tokio::select! {
-                    () = tokio::time::sleep_until(deadline.into()) => reason::DEADLINE_EXCEEDED,
-                    () = async { goaway.cancelled().await; tokio::time::sleep(grace).await } => {
-                        drop(stream);
-                        reason::SERVER_DRAINING
-                    }
-                }
-            };
-            return response.map(|body| ending(body, end));
-        }
         // A refusal is quick and says nothing about how busy this process is.
         if is_limited && (is_late || !response.headers().contains_key("grpc-status")) {
-            self.admission.learn(&method, began.elapsed(), is_late);
+            self.admission.learn(rpc.name, began.elapsed(), is_late);
         }
-        response
+        Ok(response)
     }
 
-    /// When to ask again, if there is anything to say of it. What was asked of somebody behind this process has been
-    /// asked again already, and another layer of attempts would multiply them.
-    fn pushback(&self, status: &Status) -> Option<HeaderValue> {
-        let is_asked_behind = error::reason_of(status).is_some_and(|name| name == reason::SERVICE_UNAVAILABLE.name);
-        if is_asked_behind || matches!(self.gate, Gate::External(_)) {
-            return Some(HeaderValue::from_static("-1"));
-        }
-        let pause = status.get_details_retry_info()?.retry_delay?;
-        Some(HeaderValue::from(pause.as_millis() as u64))
-    }
-
-    async fn handle<S>(
-        &self,
-        mut inner: S,
-        mut request: Request,
-        is_open: bool,
-        deadline: Instant,
-        span: &Span,
-    ) -> Response
+    /// A stream takes no place among the calls, since it waits most of the time.
+    async fn stream<S>(&self, inner: S, request: Request, rpc: Rpc, span: &Span) -> Result<Response, Failure>
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
-        if is_open {
+        let is_watch = rpc.name == HEALTH_WATCH;
+        let Ok(stream) = self.streams.clone().try_acquire_owned() else {
+            return Err(Failure::from(reason::OVERLOADED).retry_after(Duration::from_secs(5)));
+        };
+        let longest = if is_open(rpc) && !is_watch { OPEN_TIMEOUT } else { STREAM_DEADLINE };
+        let timeout = access::timeout(request.headers(), STREAM_DEADLINE).ok_or(reason::MALFORMED_DEADLINE)?;
+        let deadline = Instant::now() + timeout.min(longest);
+        let handled = tokio::time::timeout_at(deadline.into(), self.handle(inner, request, rpc, deadline, span)).await;
+        let goaway = self.goaway.clone();
+        let grace = if is_watch { Duration::ZERO } else { self.stream_grace };
+        let end = async move {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.into()) => reason::DEADLINE_EXCEEDED,
+                () = async { goaway.cancelled().await; tokio::time::sleep(grace).await } => {
+                    drop(stream);
+                    reason::SERVER_DRAINING
+                }
+            }
+        };
+        Ok(handled.map_err(|_| reason::DEADLINE_EXCEEDED)?.map(|body| ending(body, end)))
+    }
+
+    /// A place among the calls.
+    fn admit(&self, headers: &HeaderMap) -> Result<Place<'_>, Failure> {
+        let priority = Priority::of(headers);
+        self.admission.enter(priority).ok_or_else(|| {
+            METRICS.shed.get_or_create_owned(&by(priority.name())).inc();
+            // They do not all come back at once.
+            Failure::from(reason::OVERLOADED).retry_after(Duration::from_millis(fastrand::u64(100..300)))
+        })
+    }
+
+    /// When to ask again what a handler has refused, if there is anything to say of it. What was asked of somebody behind
+    /// this process has been asked again already, and another layer of attempts would multiply them.
+    fn pushback(&self, status: &Status) -> Option<HeaderValue> {
+        let is_asked_behind = error::reason_of(status).is_some_and(|name| name == reason::SERVICE_UNAVAILABLE.name);
+        match status.code() {
+            Code::Unavailable if !is_asked_behind && matches!(self.gate, Gate::Internal(_)) => pause(status),
+            Code::Unavailable | Code::ResourceExhausted => Some(HeaderValue::from_static("-1")),
+            _ => None,
+        }
+    }
+
+    async fn handle<S>(&self, mut inner: S, mut request: Request, rpc: Rpc, deadline: Instant, span: &Span) -> Response
+    where
+        S: Service<Request, Response = Response, Error = Infallible>,
+    {
+        if is_open(rpc) {
             return inner.call(request).await.unwrap_or_else(|never| match never {});
         }
         let caller = match authenticate(&self.gate, request.headers()).await {
@@ -260,7 +267,9 @@ impl Shared {
         };
         request.extensions_mut().insert(Call { caller, deadline, traceparent: trace::parent_of(span) });
         request.extensions_mut().insert(Draining(self.goaway.clone()));
-        let response = inner.call(request).await.unwrap_or_else(|never| match never {});
+        let mut response = inner.call(request).await.unwrap_or_else(|never| match never {});
+        let pushback = Status::from_header_map(response.headers()).and_then(|status| self.pushback(&status));
+        response.headers_mut().extend(pushback.map(|pushback| (PUSHBACK, pushback)));
         match left {
             Some(left) => left.told_in(response),
             None => response,
@@ -268,8 +277,15 @@ impl Shared {
     }
 }
 
-fn is_open(path: &str) -> bool {
-    OPEN.iter().any(|prefix| path.starts_with(prefix))
+/// Anyone may ask whether the process is well and what the contract is.
+fn is_open(rpc: Rpc) -> bool {
+    rpc.name.starts_with("grpc.")
+}
+
+/// How many milliseconds to wait before it is asked again, if it says so.
+fn pause(status: &Status) -> Option<HeaderValue> {
+    let pause = status.get_details_retry_info()?.retry_delay?;
+    Some(HeaderValue::from(pause.as_millis() as u64))
 }
 
 /// For a call that its caller has not named; it is told only where somebody may want to quote it.
@@ -312,38 +328,105 @@ pub(crate) fn refusal(failure: impl Into<Failure>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, routing::any};
+    use http_body_util::BodyExt;
+    use tonic::service::Routes;
+    use tower::ServiceExt;
+
     use super::*;
+
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+    const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    const WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+    fn stack(router: Router, goaway: CancellationToken) -> Stacked<Routes> {
+        let gate = Gate::Internal(InternalKey::new("test", &[0; 32]));
+        let mut stack = Stack::new(gate, Admission::new("test", 8), None, goaway);
+        Arc::get_mut(&mut stack.0).unwrap().stream_grace = Duration::from_millis(300);
+        stack.layer(Routes::from(router))
+    }
+
+    async fn call(stack: &Stacked<Routes>, path: &str, timeout: &str) -> Response {
+        let request = http::Request::post(path).header("grpc-timeout", timeout);
+        stack.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    /// A call of another process.
+    async fn known_call(stack: &Stacked<Routes>, path: &str) -> Response {
+        let caller = access::Caller { subject: "test".into(), purpose: Purpose::parse("service").unwrap() };
+        let authorization = InternalKey::new("test", &[0; 32]).authorization(&caller);
+        let request = http::Request::post(path).header("authorization", authorization.to_str().unwrap());
+        stack.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    fn told(headers: &HeaderMap) -> (Code, Option<String>) {
+        let status = Status::from_header_map(headers).unwrap();
+        (status.code(), error::reason_of(&status))
+    }
+
+    /// A stream on which nothing is ever said.
+    async fn silent() -> axum::response::Response {
+        axum::response::Response::new(axum::body::Body::new(http_body_util::StreamBody::new(
+            futures_util::stream::pending::<Result<http_body::Frame<hyper::body::Bytes>, Infallible>>(),
+        )))
+    }
 
     #[tokio::test]
     async fn each_refusal_of_the_stack_has_its_code_and_reason() {
-        use axum::{Router, routing::any};
-        use tonic::service::Routes;
-        use tower::ServiceExt;
-
         async fn slow() {
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         async fn panics() {
             panic!("a value that must not be told");
         }
-        let router = Router::new().route("/grpc.health.x/slow", any(slow)).route("/grpc.health.x/panics", any(panics));
-        let router = router.route("/some.Service/Method", any(|| async {}));
-        let gate = Gate::Internal(InternalKey::new("test", &[0; 32]));
-        let stack = Stack::new(gate, Admission::new("test", 8), None, CancellationToken::new());
-        let stack = stack.layer(Routes::from(router));
+        let router = Router::new().route(CHECK, any(slow)).route(REFLECTION, any(panics));
+        let stack = stack(router.route("/some.Service/Method", any(|| async {})), CancellationToken::new());
         for (path, timeout, code, reason) in [
             // tonic's own time-out would say CANCELLED.
-            ("/grpc.health.x/slow", "20m", Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-            ("/grpc.health.x/slow", "soon", Code::InvalidArgument, "MALFORMED_DEADLINE"),
-            ("/grpc.health.x/panics", "5S", Code::Internal, "INTERNAL_ERROR"),
+            (CHECK, "20m", Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            (CHECK, "soon", Code::InvalidArgument, "MALFORMED_DEADLINE"),
+            (REFLECTION, "5S", Code::Internal, "INTERNAL_ERROR"),
             ("/some.Service/Method", "5S", Code::Unauthenticated, "CREDENTIALS_MISSING"),
         ] {
-            let request = http::Request::post(path).header("grpc-timeout", timeout).body(Body::empty());
-            let response = stack.clone().oneshot(request.unwrap()).await.unwrap();
+            let response = call(&stack, path, timeout).await;
             assert!(response.headers().contains_key("x-request-id"), "{path}");
+            assert_eq!(told(response.headers()), (code, Some(reason.to_owned())), "{path}");
             let status = Status::from_header_map(response.headers()).unwrap();
-            assert_eq!((status.code(), error::reason_of(&status).as_deref()), (code, Some(reason)), "{path}");
             assert!(!status.message().contains("must not be told"));
+        }
+    }
+
+    #[tokio::test]
+    async fn more_streams_than_there_is_room_for_are_refused_until_one_ends() {
+        let stack = stack(Router::new().route(WATCH, any(silent)), CancellationToken::new());
+        let mut open = Vec::new();
+        for _ in 0..MAX_INTERNAL_STREAMS {
+            open.push(call(&stack, WATCH, "1H").await);
+        }
+        assert!(open.iter().all(|response| !response.headers().contains_key("grpc-status")));
+        let refused = call(&stack, WATCH, "1H").await;
+        assert_eq!(told(refused.headers()), (Code::ResourceExhausted, Some("OVERLOADED".into())));
+        assert_eq!(refused.headers()[PUSHBACK], "5000");
+        drop(open.pop());
+        assert!(!call(&stack, WATCH, "1H").await.headers().contains_key("grpc-status"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_does_not_end_by_itself_is_ended_with_a_word() {
+        let goaway = CancellationToken::new();
+        const CHANGES: &str = "/clientele.feed.v1.FeedService/WatchChanges";
+        let stack = stack(Router::new().route(WATCH, any(silent)).route(CHANGES, any(silent)), goaway.clone());
+        let (watch, late) = (call(&stack, WATCH, "1H").await, call(&stack, WATCH, "50m").await);
+        let changes = known_call(&stack, CHANGES).await;
+        let late = late.into_body().collect().await.unwrap();
+        assert_eq!(told(late.trailers().unwrap()), (Code::DeadlineExceeded, Some("DEADLINE_EXCEEDED".into())));
+
+        goaway.cancel();
+        let began = Instant::now();
+        for (body, is_told_at_once) in [(watch, true), (changes, false)] {
+            let ended = body.into_body().collect().await.unwrap();
+            assert_eq!(told(ended.trailers().unwrap()), (Code::Unavailable, Some("SERVER_DRAINING".into())));
+            assert_eq!(began.elapsed() < Duration::from_millis(300), is_told_at_once);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -14,13 +14,6 @@ use opentelemetry::{propagation::Extractor, trace::TraceContextExt};
 use tonic::{Code, Status};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-
-static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "_OTHER".into());
-
-/// The name of the method at a path. What nobody knows is no label: anyone could make up as many as a process has room for.
-pub(crate) fn method(path: &str) -> Arc<str> {
-    if proto::is_known(path) { path.trim_start_matches('/').into() } else { OTHER.clone() }
-}
 
 /// Which calls are traced: as OpenTelemetry's own variables say, and none where nothing is exported.
 pub(crate) struct Sampling {
@@ -60,7 +53,7 @@ fn sampled(parent: &HeaderValue) -> Option<bool> {
 /// The span of a call, within the caller's trace if there is one; none for a call that is not traced. That
 /// is decided here and not by the exporter, since a span that nobody will see costs as much as one that is
 /// seen.
-pub(crate) fn span(sampling: &Sampling, method: &str, headers: &HeaderMap) -> Span {
+pub(crate) fn span(sampling: &Sampling, method: &'static str, headers: &HeaderMap) -> Span {
     if !sampling.takes(headers) {
         return Span::none();
     }
@@ -91,7 +84,7 @@ fn spread() -> f64 {
 }
 
 /// Tells how a call ended.
-pub(crate) fn record(span: &Span, method: Arc<str>, failed: Option<&Status>, took: Duration) {
+pub(crate) fn record(span: &Span, method: &'static str, failed: Option<&Status>, took: Duration) {
     let code = failed.map_or(Code::Ok, Status::code);
     let reason = failed.and_then(error::reason_of);
     let mut trace_id = None;
@@ -105,7 +98,7 @@ pub(crate) fn record(span: &Span, method: Arc<str>, failed: Option<&Status>, too
         }
         trace_id = Some(span.context().span().span_context().trace_id().to_bytes());
     }
-    METRICS.called(&method, code_name(code), reason, took, trace_id);
+    METRICS.called(method, code_name(code), reason, took, trace_id);
 }
 
 /// The span as W3C `traceparent`; empty without a trace.

@@ -43,7 +43,7 @@ async fn forward(State(peer): State<Peer>, request: Request) -> Response {
     peer.sign(&call, &mut metadata);
     parts.headers = metadata.into_headers();
     // A stream whose caller has set no time has none.
-    if proto::is_unary(parts.uri.path()) || parts.headers.contains_key(TIMEOUT_HEADER) {
+    if proto::Rpc::at(parts.uri.path()).is_unary || parts.headers.contains_key(TIMEOUT_HEADER) {
         parts.headers.insert(TIMEOUT_HEADER, access::timeout_value(call.left()));
     }
     let request = http::Request::from_parts(parts, tonic::body::Body::new(body));

@@ -84,7 +84,7 @@ pub struct Config {
 }
 
 /// So many calls at once are never too many: none of them holds anything scarce.
-const ADMISSION_FLOOR: usize = 64;
+const ADMISSION_FLOOR: usize = 256;
 
 fn default_memory() -> u64 {
     64
