@@ -1,29 +1,31 @@
 use std::{env, fs, path::PathBuf, process::Command};
 
+use clientele::Port;
 use tempfile::TempDir;
 
 /// A Postgres of the test's own, with a standby, to be taken from one to the other.
 pub struct Postgres {
     folder: TempDir,
-    port: u16,
-    standby_port: u16,
+    port: Port,
+    standby_port: Port,
 }
 
 impl Postgres {
     /// Starts a primary and a standby that follows it.
     pub fn start() -> Self {
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let postgres = Self { folder: TempDir::new().unwrap(), port: free(), standby_port: free() };
+        let [port, standby_port] = [(); 2].map(|()| Port::keep().unwrap());
+        let postgres = Self { folder: TempDir::new().unwrap(), port, standby_port };
         Self::run(Command::new("chmod").arg("777").arg(postgres.folder.path()));
-        let of = |port: u16| ["-h", "127.0.0.1", "-p"].map(str::to_owned).into_iter().chain([port.to_string()]);
+        let of =
+            |port: &Port| ["-h", "127.0.0.1", "-p"].map(str::to_owned).into_iter().chain([port.number().to_string()]);
         let mut init = Self::command("initdb");
         init.args(["-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]);
         Self::run(init.arg("-D").arg(postgres.data("primary")));
-        postgres.serve("primary", postgres.port);
+        postgres.serve("primary", &postgres.port);
         let mut copy = Self::command("pg_basebackup");
-        copy.args(of(postgres.port)).args(["-U", "owner", "-R", "-X", "stream", "-c", "fast", "--no-sync"]);
+        copy.args(of(&postgres.port)).args(["-U", "owner", "-R", "-X", "stream", "-c", "fast", "--no-sync"]);
         Self::run(copy.arg("-D").arg(postgres.data("standby")));
-        postgres.serve("standby", postgres.standby_port);
+        postgres.serve("standby", &postgres.standby_port);
         postgres
     }
 
@@ -34,12 +36,12 @@ impl Postgres {
 
     /// The primary's URL, which is the standby's after it took over.
     pub fn url(&self) -> String {
-        Self::url_at(self.port)
+        Self::url_at(&self.port)
     }
 
     /// The standby's URL before it took over.
     pub fn standby_url(&self) -> String {
-        Self::url_at(self.standby_port)
+        Self::url_at(&self.standby_port)
     }
 
     /// The primary dies, and the standby takes over its place.
@@ -47,7 +49,7 @@ impl Postgres {
         self.control("primary", &["-m", "immediate", "stop"]);
         self.control("standby", &["-w", "promote"]);
         self.control("standby", &["-m", "fast", "-w", "stop"]);
-        self.serve("standby", self.port);
+        self.serve("standby", &self.port);
     }
 
     /// Stops the primary in the middle of whatever it does, as a machine that has lost its disk does, until it is thawed.
@@ -67,17 +69,17 @@ impl Postgres {
         Self::run(Command::new("kill").args([&format!("-{signal}"), postmaster]));
     }
 
-    fn url_at(port: u16) -> String {
-        format!("postgres://owner@127.0.0.1:{port}/postgres")
+    fn url_at(port: &Port) -> String {
+        format!("postgres://owner@{}/postgres", port.address())
     }
 
     fn data(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn serve(&self, name: &str, port: u16) {
+    fn serve(&self, name: &str, port: &Port) {
         let folder = self.folder.path().display();
-        let options = format!("-k {folder} -p {port} -h 127.0.0.1 -c max_connections=200 -c fsync=off");
+        let options = format!("-k {folder} -p {} -h 127.0.0.1 -c max_connections=200 -c fsync=off", port.number());
         self.control(name, &["-w", "start", "-o", &options]);
     }
 

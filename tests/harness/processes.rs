@@ -4,7 +4,10 @@ use std::{
 };
 
 use client::Client;
-use clientele::suite::{Plan, SERVICES};
+use clientele::{
+    Port,
+    suite::{Plan, SERVICES},
+};
 use tempfile::TempDir;
 
 use crate::{Replica, binary, plan};
@@ -31,7 +34,8 @@ pub struct Processes {
     /// What they were started with.
     pub plan: Plan,
     child: std::process::Child,
-    more: Arc<Mutex<Vec<std::process::Child>>>,
+    more: Arc<Mutex<Vec<(std::process::Child, Option<Port>)>>>,
+    _port: Port,
     /// Where the keys are, and what is logged if the environment says what to log.
     pub state: TempDir,
 }
@@ -50,7 +54,7 @@ impl Processes {
         passwords.insert("owner", "unused");
         let passwords = serde_json::to_string(&passwords).unwrap();
         std::fs::write(state.path().join("keys/passwords.json"), passwords).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::keep().unwrap();
         let mut child = std::process::Command::new(binary("clientele"))
             .args([
                 "up",
@@ -58,7 +62,7 @@ impl Processes {
                 "--redis-url",
                 plan.redis_url.as_deref().unwrap(),
                 "--listen",
-                &format!("127.0.0.1:{port}"),
+                &port.address().to_string(),
             ])
             .args(["--database-url", &plan.database_url, "--state"])
             .arg(state.path())
@@ -85,7 +89,16 @@ impl Processes {
         std::thread::spawn(move || lines.for_each(drop));
         assert_eq!(ids.len(), 8, "clientele up --processes did not start");
         let token = plan.keys.token("test", &[], 1).unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), token, ids, plan, child, more: Arc::default(), state }
+        Self {
+            url: format!("http://{}", port.address()),
+            token,
+            ids,
+            plan,
+            child,
+            more: Arc::default(),
+            _port: port,
+            state,
+        }
     }
 
     /// A typed client.
@@ -129,9 +142,8 @@ impl Processes {
     /// One more process of a service, with what the first one has in its environment and some other values;
     /// an empty one takes a variable away.
     fn one_more(&self, service: &str, environment: &[(&str, &str)]) -> (String, u32) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let port = Port::keep().unwrap();
+        let address = port.address();
         let mut process = std::process::Command::new(binary(service));
         process.env_clear().envs(self.environment(service)).env("CLIENTELE_LISTEN", address.to_string());
         process.env_remove("CLIENTELE_OPERATIONS_LISTEN");
@@ -143,7 +155,7 @@ impl Processes {
         }
         let process = process.spawn().unwrap();
         let id = process.id();
-        self.more.lock().unwrap().push(process);
+        self.more.lock().unwrap().push((process, Some(port)));
         (format!("http://{address}"), id)
     }
 
@@ -169,7 +181,7 @@ impl Processes {
         move || {
             let process = std::process::Command::new(&binary).env_clear().envs(environment.clone()).spawn().unwrap();
             let id = process.id();
-            more.lock().unwrap().push(process);
+            more.lock().unwrap().push((process, None));
             id
         }
     }
@@ -190,6 +202,6 @@ impl Drop for Processes {
     fn drop(&mut self) {
         // After a failed assertion nobody has stopped it; its children die with it.
         let _ = self.child.kill();
-        self.more.lock().unwrap().iter_mut().for_each(|child| drop(child.kill()));
+        self.more.lock().unwrap().iter_mut().for_each(|(child, _)| drop(child.kill()));
     }
 }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use client::Client;
-use clientele::suite::Suite;
+use clientele::{Port, suite::Suite};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use crate::Installation;
 
 /// A Redis of the test's own, to be ill-treated.
 pub struct Redis {
-    port: u16,
+    port: Port,
     folder: TempDir,
     child: Child,
 }
@@ -20,9 +20,9 @@ pub struct Redis {
 impl Redis {
     /// Starts one.
     pub fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::keep().unwrap();
         let folder = TempDir::new().unwrap();
-        let child = Self::spawn(port, &folder);
+        let child = Self::spawn(port.number(), &folder);
         Self { port, folder, child }
     }
 
@@ -36,12 +36,13 @@ impl Redis {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port.number())
     }
 
     /// Runs a command.
     pub fn cli(&self, arguments: &[&str]) -> String {
-        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(arguments).output().unwrap();
+        let output =
+            Command::new("redis-cli").args(["-p", &self.port.number().to_string()]).args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -54,7 +55,7 @@ impl Redis {
     /// Starts it again with nothing in it.
     pub fn come_back(&mut self) {
         let _ = std::fs::remove_file(self.dump());
-        self.child = Self::spawn(self.port, &self.folder);
+        self.child = Self::spawn(self.port.number(), &self.folder);
     }
 
     /// Keeps what is in it now, to come back with.
@@ -66,7 +67,7 @@ impl Redis {
     /// Starts it again with what was kept, if something was.
     pub fn come_back_as_kept(&mut self) {
         let _ = std::fs::copy(self.kept(), self.dump());
-        self.child = Self::spawn(self.port, &self.folder);
+        self.child = Self::spawn(self.port.number(), &self.folder);
     }
 
     /// All that is in it.

@@ -1,10 +1,11 @@
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Child, Command},
     time::Duration,
 };
 
+use clientele::Port;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{Processes, binary};
@@ -17,18 +18,18 @@ pub struct Replica {
     pub address: SocketAddr,
     operations: SocketAddr,
     child: Child,
+    _ports: [Port; 2],
 }
 
 impl Replica {
-    pub(crate) fn begin(service: &str, mut environment: BTreeMap<String, String>) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (listen, operations) = (free(), free());
-        let (address, operations) = (listen.local_addr().unwrap(), operations.local_addr().unwrap());
+    /// Begins one with this environment, and ports of its own.
+    pub fn begin(service: &str, mut environment: BTreeMap<String, String>) -> Self {
+        let ports = [(); 2].map(|()| Port::keep().unwrap());
+        let [address, operations] = ports.each_ref().map(Port::address);
         environment.insert("CLIENTELE_LISTEN".into(), address.to_string());
         environment.insert("CLIENTELE_OPERATIONS_LISTEN".into(), operations.to_string());
-        drop(listen);
         let child = spawn(service, &environment);
-        Self { service: service.to_owned(), environment, address, operations, child }
+        Self { service: service.to_owned(), environment, address, operations, child, _ports: ports }
     }
 
     /// Its process.

@@ -72,7 +72,8 @@ async fn without_loyalty_there_are_six_sections_and_a_name() {
 async fn a_service_that_cannot_start_ends_the_start_and_is_named() {
     let (mut plan, _state) = tests::plan().await;
     plan.issuer.jwks = Some("/nowhere".into());
-    plan.listen.set_port(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let port = clientele::Port::keep().unwrap();
+    plan.listen = port.address();
     let mut up = std::process::Command::new(tests::binary("clientele"));
     up.args([
         "up",

@@ -1,19 +1,19 @@
 use std::process::{Child, Command, Stdio};
 
-use clientele::{acl, suite::Suite};
+use clientele::{Port, acl, suite::Suite};
 use proto::customer::v1::SectionSource;
 use tests::{Fixture, Installation, get};
 
 /// A Redis that knows a user for each process, and nobody else.
 struct Guarded {
-    port: u16,
+    port: Port,
     child: Child,
 }
 
 impl Guarded {
     fn cli(&self, user: &str, password: &str, command: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-p", &self.port.to_string(), "--user", user, "--pass", password, "--no-auth-warning"]);
+        cli.args(["-p", &self.port.number().to_string(), "--user", user, "--pass", password, "--no-auth-warning"]);
         String::from_utf8_lossy(&cli.args(command).output().unwrap().stdout).into_owned()
     }
 }
@@ -31,11 +31,11 @@ async fn everything_works_with_a_user_for_each_process_and_each_is_kept_to_its_o
     let users = state.path().join("users.acl");
     // One more, who may look at everything.
     std::fs::write(&users, acl::file(&plan.keys.redis_passwords) + "user watcher on nopass ~* +@all\n").unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Port::keep().unwrap();
     let mut redis = Command::new("redis-server");
-    redis.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--aclfile"]).arg(&users);
+    redis.args(["--bind", "127.0.0.1", "--port", &port.number().to_string(), "--save", "", "--aclfile"]).arg(&users);
+    plan.redis_url = Some(format!("redis://{}", port.address()));
     let guarded = Guarded { port, child: redis.stdout(Stdio::null()).spawn().unwrap() };
-    plan.redis_url = Some(format!("redis://127.0.0.1:{port}"));
     plan.redis_users = true;
     let suite = Suite::start(&plan).await.unwrap();
     let installation = Installation { suite, plan, state };

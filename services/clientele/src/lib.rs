@@ -10,6 +10,7 @@ mod import;
 mod insight;
 pub mod json;
 pub mod keys;
+mod port;
 mod prepare;
 pub mod processes;
 mod reach;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub use port::Port;
 pub use reach::Reach;
 
 /// Runs a customer database, imports into it and looks customers up.

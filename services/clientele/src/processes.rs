@@ -1,15 +1,14 @@
 //! The eight binaries as eight processes, as they run in production.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
-use crate::suite::{Addresses, Plan, SERVICES};
+use crate::{
+    Port,
+    suite::{Addresses, Plan, SERVICES},
+};
 
 /// A process gets so long to drain.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,18 +18,15 @@ pub struct Processes {
     /// Where the gateway listens.
     pub address: SocketAddr,
     children: Vec<(&'static str, Child)>,
+    _ports: Vec<Port>,
 }
 
 impl Processes {
     /// Starts the binaries that lie beside this one and waits until each answers.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
         // One for the calls of each service, and one for the probes of each process.
-        let mut ports = Vec::new();
-        for _ in 0..2 * SERVICES.len() + 1 {
-            ports.push(TcpListener::bind("127.0.0.1:0")?);
-        }
-        let mut addresses: Vec<SocketAddr> = ports.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        drop(ports);
+        let ports = (0..=2 * SERVICES.len()).map(|_| Port::keep()).collect::<Result<Vec<_>, _>>()?;
+        let mut addresses: Vec<SocketAddr> = ports.iter().map(Port::address).collect();
         let mut operations = addresses.split_off(SERVICES.len()).into_iter().map(|address| address.to_string());
         let services: Addresses = addresses.try_into().map_err(|_| anyhow::anyhow!("an address for each"))?;
 
@@ -79,7 +75,7 @@ impl Processes {
         cached(&mut command, &config.redis_url, &config.cache_key_file);
         command.envs(operations.next().map(|address| ("CLIENTELE_OPERATIONS_LISTEN", address)));
         children.push((gateway::NAME, command.spawn().context("the gateway does not start")?));
-        let mut processes = Self { address: plan.listen, children };
+        let mut processes = Self { address: plan.listen, children, _ports: ports };
         tokio::select! {
             ready = crate::reach::all_serving(plan.listen) => ready?,
             (name, status) = processes.ended() => anyhow::bail!("{name} ended before it was ready: {status}"),

@@ -4,7 +4,6 @@
 use std::{
     ffi::OsString,
     fs,
-    net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -14,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::process::Child;
 
-use crate::{acl, keys::Keys};
+use crate::{Port, acl, keys::Keys};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -86,7 +85,8 @@ impl Servers {
         // Fails when none survived, which is as it should be.
         let _ = stop.status();
 
-        let port = free_port()?;
+        let kept = Port::keep()?;
+        let port = kept.number();
         let log = fs::File::create(state.join("postgres.log"))?;
         let mut postgres = user.command(&bin.join("postgres"));
         postgres.arg("-D").arg(&data).args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""]);
@@ -107,7 +107,8 @@ impl Servers {
         fs::write(&acl_file, users)?;
         fs::set_permissions(&acl_file, fs::Permissions::from_mode(0o600))?;
         user.own(&folder)?;
-        let port = free_port()?;
+        let kept = Port::keep()?;
+        let port = kept.number();
         let mut command = user.command(&redis);
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"]);
         command.arg(&folder).arg("--aclfile").arg(&acl_file);
@@ -191,10 +192,6 @@ async fn wait_for(port: u16, name: &str, log: &Path) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn find(program: &str) -> Option<PathBuf> {
