@@ -48,6 +48,55 @@ async fn many_at_once_never_overdraw() {
 }
 
 #[tokio::test]
+async fn a_member_with_many_lots_spends_those_that_expire_first() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let member_id = Fixture::create(&client).await.member_id;
+    for _ in 0..20 {
+        join_all((0..10).map(|_| {
+            let (mut loyalty, member_id, cause) = (client.loyalty(), member_id.clone(), "test".to_owned());
+            async move {
+                let request = AccruePointsRequest { request_id: request_id(), member_id, points: 3, cause };
+                loyalty.accrue_points(request).await.unwrap()
+            }
+        }))
+        .await;
+    }
+    // The time of some is over, and of some it never is. What is left: a lot of 100 and 200 of 3.
+    let ages = "update loyalty.lots set expires_at = now() + interval '1 day' * (rank - 40) from
+        (select lot_id, row_number() over (order by md5(lot_id::text)) as rank from loyalty.lots where points = 3) as r
+        where r.lot_id = lots.lot_id and rank <= 180";
+    let mut sql = installation.sql().await;
+    sqlx::query(ages).execute(&mut sql).await.unwrap();
+    let live = "select (sum(remaining))::bigint from loyalty.lots where expires_at > now() or expires_at is null";
+    let read = async || {
+        let request = GetBalanceRequest { member_id: member_id.clone(), consistency: None };
+        client.loyalty().get_balance(request).await.unwrap().into_inner().balance.unwrap()
+    };
+    let next = "select lot_id::text from loyalty.lots where remaining > 0 and
+        (expires_at > now() or expires_at is null) order by expires_at, lot_id limit 10";
+    let mut redeemed = 0;
+    for points in [0, 1, 200, 179, 100] {
+        if points > 0 {
+            let (request_id, member_id, cause) = (request_id(), member_id.clone(), "test".to_owned());
+            let request = RedeemPointsRequest { request_id, member_id, points, cause };
+            let after = client.loyalty().redeem_points(request).await.unwrap().into_inner().balance.unwrap();
+            redeemed += points;
+            assert!(after.points == 580 - redeemed && after.next_lots == read().await.next_lots, "after {redeemed}");
+        }
+        let balance = read().await;
+        assert_eq!(balance.points, installation.count(live).await, "after {redeemed}");
+        let expected: Vec<String> = sqlx::query_scalar(next).fetch_all(&mut sql).await.unwrap();
+        assert_eq!(balance.next_lots.iter().map(|lot| lot.lot_id.clone()).collect::<Vec<_>>(), expected);
+    }
+    // Forty lots went by their time, and that was written down once.
+    let expired =
+        "select (-sum(points))::bigint from loyalty.entries join loyalty.transactions t using (transaction_id)
+        where t.kind = 3 and account = 1";
+    assert_eq!(installation.count(expired).await, 120);
+}
+
+#[tokio::test]
 async fn read_by_time_the_ledger_never_falls_below_zero() {
     let installation = Installation::start().await;
     let client = installation.client();

@@ -18,6 +18,13 @@ pub struct Lot {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
+/// How a member stands: the sum of what is left of all lots, whether or not their time is over, and in the order of
+/// expiry those lots whose time is over and those that are spent next.
+pub struct Holding {
+    pub total: i64,
+    pub lots: Vec<Lot>,
+}
+
 /// A movement of a lot's points: into the member's account when positive, out of it when negative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posting {
@@ -46,15 +53,22 @@ pub fn sort(lots: &mut [Lot]) {
     lots.sort_by_key(|lot| (lot.expires_at.is_none(), lot.expires_at, lot.lot_id));
 }
 
-/// The points that can be redeemed.
-pub fn balance(lots: &[Lot], at: DateTime<Utc>) -> i64 {
-    lots.iter().filter(|lot| !lot.is_expired(at)).map(|lot| lot.remaining).sum()
-}
+impl Holding {
+    /// The points that can be redeemed.
+    pub fn points(&self, at: DateTime<Utc>) -> i64 {
+        let expired = self.lots.iter().filter(|lot| lot.is_expired(at)).map(|lot| lot.remaining);
+        self.total - expired.sum::<i64>()
+    }
 
-/// The first instant at which the balance is another without a write.
-pub fn next_expiry(lots: &[Lot], at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let live = lots.iter().filter(|lot| lot.remaining > 0 && !lot.is_expired(at));
-    live.filter_map(|lot| lot.expires_at).min()
+    /// What is spent next.
+    pub fn live(&self, at: DateTime<Utc>) -> impl Iterator<Item = &Lot> {
+        self.lots.iter().filter(move |lot| lot.remaining > 0 && !lot.is_expired(at))
+    }
+
+    /// The first instant at which the points are others without a write.
+    pub fn next_expiry(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.live(at).next()?.expires_at
+    }
 }
 
 /// Takes what has expired out of the lots.
@@ -115,6 +129,20 @@ mod tests {
         Lot { lot_id: Uuid::from_u128(id), remaining, expires_at: expires.map(at) }
     }
 
+    /// How a member stands who has these lots.
+    fn holding(lots: &[Lot], at: DateTime<Utc>) -> Holding {
+        let total = lots.iter().map(|lot| lot.remaining).sum();
+        let mut lots: Vec<Lot> = lots.iter().filter(|lot| lot.remaining > 0).cloned().collect();
+        sort(&mut lots);
+        // Of those whose time is not over the first is enough.
+        lots.truncate(lots.iter().filter(|lot| lot.is_expired(at)).count() + 1);
+        Holding { total, lots }
+    }
+
+    fn balance(lots: &[Lot], at: DateTime<Utc>) -> i64 {
+        lots.iter().filter(|lot| !lot.is_expired(at)).map(|lot| lot.remaining).sum()
+    }
+
     #[test]
     fn what_expires_first_is_spent_first() {
         let mut lots = vec![lot(1, 5, None), lot(2, 5, Some(30)), lot(3, 5, Some(10))];
@@ -128,8 +156,9 @@ mod tests {
     #[test]
     fn a_lot_is_gone_at_the_instant_it_expires() {
         let mut lots = vec![lot(1, 5, Some(10))];
-        assert_eq!((balance(&lots, at(9)), next_expiry(&lots, at(9))), (5, Some(at(10))));
-        assert_eq!((balance(&lots, at(10)), next_expiry(&lots, at(10))), (0, None));
+        let stands = |at| (holding(&lots, at).points(at), holding(&lots, at).next_expiry(at));
+        assert_eq!(stands(at(9)), (5, Some(at(10))));
+        assert_eq!(stands(at(10)), (0, None));
         assert_eq!(expire(&mut lots, at(10)).len(), 1);
         assert!(expire(&mut lots, at(10)).is_empty());
     }
@@ -180,7 +209,9 @@ mod tests {
             today in 0i64..100,
         ) {
             let lots: Vec<Lot> = (1..).zip(&sizes).map(|(i, (n, e))| lot(i, *n, *e)).collect();
-            let until = next_expiry(&lots, at(today));
+            let stands = holding(&lots, at(today));
+            prop_assert_eq!(stands.points(at(today)), balance(&lots, at(today)));
+            let until = stands.next_expiry(at(today));
             for day in today..101 {
                 let same = balance(&lots, at(day)) == balance(&lots, at(today));
                 prop_assert_eq!(same, until.is_none_or(|until| at(day) < until));

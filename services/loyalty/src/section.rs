@@ -9,7 +9,7 @@ use proto::{
 use store::{Body, Result, in_order};
 use uuid::Uuid;
 
-use crate::{ledger, store::Store};
+use crate::store::Store;
 
 /// A section shows so many memberships.
 const MEMBERSHIPS: usize = 10;
@@ -18,14 +18,13 @@ const MEMBERSHIPS: usize = 10;
 pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
     let as_of = Utc::now();
     let mut bodies = HashMap::new();
-    for row in store.section_rows(&ids).await? {
+    for row in store.section_rows(&ids, as_of).await? {
         let mut section = LoyaltySection { total_size: row.members.0.len() as i32, ..Default::default() };
         let mut valid_until = None;
         for member in row.members.0.into_iter().take(MEMBERSHIPS) {
-            let (member, mut lots) = member.open();
-            ledger::sort(&mut lots);
-            valid_until = [valid_until, ledger::next_expiry(&lots, as_of)].into_iter().flatten().min();
-            let balance = Some(crate::store::balance(&lots, as_of));
+            let (member, holding) = member.open();
+            valid_until = [valid_until, holding.next_expiry(as_of)].into_iter().flatten().min();
+            let balance = Some(crate::store::balance(&holding, as_of));
             section.memberships.push(Membership { member: Some(member), balance });
         }
         bodies.insert(row.customer_id, Body { version: row.version, valid_until, body: Ok(section.encode_to_vec()) });

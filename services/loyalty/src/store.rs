@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use self::entries::balance;
 use self::members::MemberRow;
-use crate::ledger::Lot;
+use crate::ledger::{self, Holding, Lot};
 
 #[derive(Clone)]
 pub struct Store {
@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// What a section needs of each customer, by one statement.
-    pub async fn section_rows(&self, ids: &[Uuid]) -> Result<Vec<SectionRow>> {
+    pub async fn section_rows(&self, ids: &[Uuid], at: DateTime<Utc>) -> Result<Vec<SectionRow>> {
         let query = sqlx::query_as!(
             SectionRow,
             r#"
@@ -79,15 +79,17 @@ impl Store {
                 c.customer_id, c.version,
                 (select coalesce(json_agg(to_json(m) order by m.enrolled_at, m.member_id), '[]') from (
                     select m.member_id, m.customer_id, m.programme_id, m.member_number, m.enrolled_at,
+                        m.balance,
                         (select coalesce(json_agg(json_build_object(
                             'lot_id', l.lot_id, 'remaining', l.remaining, 'expires_at', l.expires_at)), '[]')
-                         from loyalty.lots l where l.member_id = m.member_id and l.remaining > 0) as lots
+                         from loyalty.lots_near(m.member_id, $2) l) as lots
                     from loyalty.members m where m.customer_id = c.customer_id
                 ) m) as "members!: Json<Vec<MemberJson>>"
             from loyalty.customers c
             where c.customer_id = any ($1)
             "#,
-            ids
+            ids,
+            at
         );
         sql("select loyalty.members", query.fetch_all(self.db.pool())).await
     }
@@ -108,6 +110,7 @@ pub struct MemberJson {
     programme_id: String,
     member_number: String,
     enrolled_at: DateTime<Utc>,
+    balance: i64,
     lots: Vec<LotJson>,
 }
 
@@ -119,10 +122,12 @@ struct LotJson {
 }
 
 impl MemberJson {
-    pub fn open(self) -> (Member, Vec<Lot>) {
-        let Self { member_id, customer_id, programme_id, member_number, enrolled_at, lots } = self;
+    pub fn open(self) -> (Member, Holding) {
+        let Self { member_id, customer_id, programme_id, member_number, enrolled_at, balance, lots } = self;
         let lots = lots.into_iter().map(|l| Lot { lot_id: l.lot_id, remaining: l.remaining, expires_at: l.expires_at });
+        let mut holding = Holding { total: balance, lots: lots.collect() };
+        ledger::sort(&mut holding.lots);
         let row = MemberRow { member_id, customer_id, programme_id, member_number, enrolled_at };
-        (row.into_proto(), lots.collect())
+        (row.into_proto(), holding)
     }
 }

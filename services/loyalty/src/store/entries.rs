@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::{
-    ledger::{self, Lot, Posting},
+    ledger::{self, Holding, Lot, Posting},
     reason,
 };
 
-/// A balance shows so many lots.
-const NEXT_LOTS: usize = 10;
+/// So many lots are read first to redeem from.
+const FEW_LOTS: i64 = 64;
 
 impl Store {
     pub async fn ledger_accrue(
@@ -31,8 +31,8 @@ impl Store {
                     let mut book = Book::open(tx, member_id).await?;
                     let posting = Posting { lot_id: book.transaction_id, points, counter: Account::Issued };
                     let kind = TransactionKind::Accrual;
-                    let consistency_token = book.post(tx, kind, &cause, None, vec![posting]).await?;
-                    let (transaction_id, balance) = (book.transaction_id.to_string(), Some(book.balance()));
+                    let (balance, consistency_token) = book.post(tx, kind, &cause, None, vec![posting]).await?;
+                    let (transaction_id, balance) = (book.transaction_id.to_string(), Some(balance));
                     Ok(AccruePointsResponse { transaction_id, balance, consistency_token })
                 })
             })
@@ -51,10 +51,10 @@ impl Store {
                 let (points, cause) = (request.points, request.cause.clone());
                 Box::pin(async move {
                     let mut book = Book::open(tx, member_id).await?;
-                    let postings = ledger::redeem(&mut book.lots.clone(), points)?;
+                    let postings = ledger::redeem(&mut lots_worth(tx, member_id, points).await?, points)?;
                     let kind = TransactionKind::Redemption;
-                    let consistency_token = book.post(tx, kind, &cause, None, postings).await?;
-                    let (transaction_id, balance) = (book.transaction_id.to_string(), Some(book.balance()));
+                    let (balance, consistency_token) = book.post(tx, kind, &cause, None, postings).await?;
+                    let (transaction_id, balance) = (book.transaction_id.to_string(), Some(balance));
                     Ok(RedeemPointsResponse { transaction_id, balance, consistency_token })
                 })
             })
@@ -85,8 +85,8 @@ impl Store {
                     let mut book = Book::open(tx, row.member_id).await?;
                     let postings = ledger::reverse(&postings_of(tx, reversed).await?);
                     let kind = TransactionKind::Reversal;
-                    let consistency_token = book.post(tx, kind, &cause, Some(reversed), postings).await?;
-                    let (transaction_id, balance) = (book.transaction_id.to_string(), Some(book.balance()));
+                    let (balance, consistency_token) = book.post(tx, kind, &cause, Some(reversed), postings).await?;
+                    let (transaction_id, balance) = (book.transaction_id.to_string(), Some(balance));
                     Ok(ReverseTransactionResponse { transaction_id, balance, consistency_token })
                 })
             })
@@ -95,28 +95,31 @@ impl Store {
 
     pub async fn balance_get(&self, request: &GetBalanceRequest) -> Result<Balance> {
         self.db.require(request.consistency.as_ref()).await?;
+        let at = Utc::now();
         let query = sqlx::query!(
             r#"
-            select c.state = 'erased' as "erased!", l.lot_id as "lot_id?", l.remaining as "remaining?", l.expires_at
+            select c.state = 'erased' as "erased!", m.balance, l.lot_id as "lot_id?", l.remaining as "remaining?",
+                   l.expires_at
             from loyalty.members m
             join loyalty.customers c using (customer_id)
-            left join loyalty.lots l on l.member_id = m.member_id and l.remaining > 0
+            left join lateral loyalty.lots_near(m.member_id, $2) l on true
             where m.member_id = $1
             "#,
-            uuid(&request.member_id)?
+            uuid(&request.member_id)?,
+            at
         );
         let rows = sql("select loyalty.lots", query.fetch_all(self.db.pool())).await?;
-        match rows.first() {
+        let total = match rows.first() {
             None => return Err(reason::MEMBER_NOT_FOUND.into()),
             Some(row) if row.erased => return Err(error::reason::CUSTOMER_ERASED.into()),
-            Some(_) => (),
-        }
+            Some(row) => row.balance,
+        };
         let lots = rows
             .into_iter()
             .filter_map(|row| Some(Lot { lot_id: row.lot_id?, remaining: row.remaining?, expires_at: row.expires_at }));
-        let mut lots: Vec<Lot> = lots.collect();
-        ledger::sort(&mut lots);
-        Ok(balance(&lots, Utc::now()))
+        let mut holding = Holding { total, lots: lots.collect() };
+        ledger::sort(&mut holding.lots);
+        Ok(balance(&holding, at))
     }
 
     pub async fn ledger_list(&self, request: &ListLedgerEntriesRequest) -> Result<Page<LedgerEntry>> {
@@ -151,19 +154,18 @@ impl Store {
     }
 }
 
-/// A member's lots under the customer's lock, about to get one transaction.
+/// A member's ledger under the customer's lock, about to get one transaction.
 struct Book {
     transaction_id: Uuid,
     member_id: Uuid,
     customer_id: Uuid,
     expiry_months: i32,
     version: i64,
-    lots: Vec<Lot>,
     at: DateTime<Utc>,
 }
 
 impl Book {
-    /// Locks the customer, reads the lots and first writes down what has expired.
+    /// Locks the customer, and first writes down what has expired.
     async fn open(tx: &mut Tx, member_id: Uuid) -> Result<Self> {
         let query = sqlx::query!(
             r#"
@@ -181,10 +183,9 @@ impl Book {
             customer_id: member.customer_id,
             expiry_months: member.expiry_months,
             version,
-            lots: lots_select(tx, member_id).await?,
             at: Utc::now(),
         };
-        let expired = ledger::expire(&mut book.lots.clone(), book.at);
+        let expired = ledger::expire(&mut lots_near(tx, member_id, book.at).await?, book.at);
         if !expired.is_empty() {
             book.post(tx, TransactionKind::Expiry, "expiry", None, expired).await?;
             // Each transaction is a change with a version of its own.
@@ -194,7 +195,8 @@ impl Book {
         Ok(book)
     }
 
-    /// Writes one transaction: its entries, what is left of the lots, the balance and the change.
+    /// Writes one transaction: its entries, what is left of the lots, the balance and the change. Answers the balance
+    /// after it, and the write's token.
     async fn post(
         &mut self,
         tx: &mut Tx,
@@ -202,7 +204,7 @@ impl Book {
         cause: &str,
         reverses: Option<Uuid>,
         postings: Vec<Posting>,
-    ) -> Result<String> {
+    ) -> Result<(Balance, String)> {
         let query = sqlx::query!(
             r#"
             insert into loyalty.transactions (transaction_id, member_id, kind, cause, reverses_id)
@@ -221,23 +223,23 @@ impl Book {
             lots_move(tx, &postings).await?;
         }
         let moved: i64 = postings.iter().map(|posting| posting.points).sum();
-        let query = sqlx::query!(
-            "update loyalty.members set balance = balance + $2 where member_id = $1",
+        let query = sqlx::query_scalar!(
+            "update loyalty.members set balance = balance + $2 where member_id = $1 returning balance",
             self.member_id,
             moved
         );
-        sql("update loyalty.members", query.execute(tx.sql())).await?;
+        let total = sql("update loyalty.members", query.fetch_one(tx.sql())).await?;
         entries_insert(tx, self.transaction_id, self.member_id, &postings).await?;
-        self.lots = lots_select(tx, self.member_id).await?;
+        let balance = balance(&Holding { total, lots: lots_near(tx, self.member_id, self.at).await? }, self.at);
 
         let payload = json!({
             "member_id": self.member_id, "transaction_id": self.transaction_id, "points": moved,
-            "kind": kind.as_str_name(), "balance": ledger::balance(&self.lots, self.at),
+            "kind": kind.as_str_name(), "balance": balance.points,
         });
         let (customer_id, version) = (self.customer_id, self.version);
         let change = Change { customer_id, version, resource: "ledger", kind: "ledger.posted", payload };
         tx.changes(vec![change]).await?;
-        Ok(tx.token(customer_id, version))
+        Ok((balance, tx.token(customer_id, version)))
     }
 
     async fn lot_insert(&self, tx: &mut Tx, points: i64) -> Result<()> {
@@ -253,32 +255,51 @@ impl Book {
         sql("insert loyalty.lots", query.execute(tx.sql())).await?;
         Ok(())
     }
-
-    fn balance(&self) -> Balance {
-        balance(&self.lots, self.at)
-    }
 }
 
-/// A balance as it is shown, from lots in the order of expiry.
-pub fn balance(lots: &[Lot], at: DateTime<Utc>) -> Balance {
-    let live = lots.iter().filter(|lot| lot.remaining > 0 && !lot.is_expired(at));
-    let shown = live.take(NEXT_LOTS).map(|lot| proto::loyalty::v1::Lot {
+/// A balance as it is shown.
+pub fn balance(holding: &Holding, at: DateTime<Utc>) -> Balance {
+    let next_lots = holding.live(at).map(|lot| proto::loyalty::v1::Lot {
         lot_id: lot.lot_id.to_string(),
         points: lot.remaining,
         expire_time: lot.expires_at.map(timestamp),
     });
-    Balance { points: ledger::balance(lots, at), next_lots: shown.collect(), as_of: Some(timestamp(at)) }
+    Balance { points: holding.points(at), next_lots: next_lots.collect(), as_of: Some(timestamp(at)) }
 }
 
-async fn lots_select(tx: &mut Tx, member_id: Uuid) -> Result<Vec<Lot>> {
+/// The lots whose time is over and the ten that are spent next.
+async fn lots_near(tx: &mut Tx, member_id: Uuid, at: DateTime<Utc>) -> Result<Vec<Lot>> {
     let query = sqlx::query_as!(
         Lot,
-        "select lot_id, remaining, expires_at from loyalty.lots where member_id = $1 and remaining > 0",
-        member_id
+        r#"select lot_id as "lot_id!", remaining as "remaining!", expires_at from loyalty.lots_near($1, $2)"#,
+        member_id,
+        at
     );
     let mut lots = sql("select loyalty.lots", query.fetch_all(tx.sql())).await?;
     ledger::sort(&mut lots);
     Ok(lots)
+}
+
+/// As many lots as it takes to redeem so many points, in the order in which they are spent, or all.
+async fn lots_worth(tx: &mut Tx, member_id: Uuid, points: i64) -> Result<Vec<Lot>> {
+    let mut limit = FEW_LOTS;
+    loop {
+        let query = sqlx::query_as!(
+            Lot,
+            r#"
+            select lot_id, remaining, expires_at from loyalty.lots where member_id = $1 and remaining > 0
+            order by expires_at, lot_id limit $2
+            "#,
+            member_id,
+            limit
+        );
+        let lots = sql("select loyalty.lots", query.fetch_all(tx.sql())).await?;
+        let worth: i64 = lots.iter().map(|lot| lot.remaining).sum();
+        if worth >= points || (lots.len() as i64) < limit {
+            return Ok(lots);
+        }
+        limit *= 8;
+    }
 }
 
 async fn lots_move(tx: &mut Tx, postings: &[Posting]) -> Result<()> {
