@@ -1,6 +1,10 @@
 //! For those who derive something of their own from another service's changes.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use access::Call;
 use chrono::{DateTime, Utc};
@@ -9,8 +13,10 @@ use error::reason;
 use futures_util::{StreamExt, future::BoxFuture};
 use metrics::{METRICS, by};
 use proto::feed::v1::{WatchChangesRequest, WatchChangesResponse};
+use sqlx::postgres::types::PgInterval;
 use store::{Db, Result, Tx, sql};
 use tonic::Status;
+use uuid::Uuid;
 
 /// After a failure the feed is asked again this often.
 const RETRY: Duration = Duration::from_millis(500);
@@ -18,13 +24,19 @@ const RETRY: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 256;
 /// A message tells at most so many changes.
 const MAX_CHANGES: usize = 1000;
+/// Who moves a cursor, which happens every second at least, has the feed for so long.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// This process among those that follow the same feeds.
+static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
 
 /// Follows the feed of a service for as long as the pool is open, from its beginning with everyone's
 /// present state. What a message leads to is read before a transaction begins, so that none waits for another service; then
 /// it is derived from in one transaction with the cursor, and only if the cursor
 /// is where the message begins: however often and wherever this is interrupted, and by however many
-/// it is done at once, each has its effect once, and what was read earlier never replaces what was read later. An expired
-/// token ends it with that failure, since what was derived has a gap.
+/// it is done at once, each has its effect once, and what was read earlier never replaces what was read later. Of several
+/// processes one does it, and another goes on when that one has ended. An expired token ends it with that failure, since
+/// what was derived has a gap.
 pub async fn follow<R, F, T, W>(
     db: &Db,
     peer: &Peer,
@@ -71,9 +83,20 @@ where
     T: Send + Sync + 'static,
     W: for<'t> Fn(&'t mut Tx, Arc<T>) -> BoxFuture<'t, Result<()>> + Clone + Send + Sync + 'static,
 {
-    let query = sqlx::query_scalar!("select resume_token from cursors where feed = $1", feed);
-    let token = sql("select cursors", query.fetch_optional(db.pool())).await?;
-    let mut before = token;
+    let query = sqlx::query!(
+        r#"
+        select resume_token, followed_at, follower <> $2 and held_until > clock_timestamp() as is_held
+        from cursors where feed = $1
+        "#,
+        feed,
+        *PROCESS
+    );
+    let cursor = sql("select cursors", query.fetch_optional(db.pool())).await?;
+    if let Some(held) = cursor.as_ref().filter(|cursor| cursor.is_held == Some(true)) {
+        *known = held.followed_at.unwrap_or(*known);
+        return Ok(());
+    }
+    let mut before = cursor.map(|cursor| cursor.resume_token);
     let request = WatchChangesRequest {
         initial_state: before.is_none(),
         resume_token: before.clone().unwrap_or_default(),
@@ -169,12 +192,14 @@ async fn cursor_move(tx: &mut Tx, feed: &str, step: &Step) -> Result<()> {
     let query = sqlx::query!(
         r#"
         with moved as (
-            update cursors set resume_token = $3, followed_at = case when not $4 then coalesce($5, clock_timestamp()) end
+            update cursors set resume_token = $3, followed_at = case when not $4 then coalesce($5, clock_timestamp()) end,
+                follower = $6, held_until = clock_timestamp() + $7
             where feed = $1 and resume_token = $2
             returning feed
         ),
         begun as (
-            insert into cursors (feed, resume_token) select $1, $3 where $2::text is null
+            insert into cursors (feed, resume_token, follower, held_until)
+            select $1, $3, $6, clock_timestamp() + $7 where $2::text is null
             on conflict do nothing
             returning feed
         )
@@ -184,12 +209,21 @@ async fn cursor_move(tx: &mut Tx, feed: &str, step: &Step) -> Result<()> {
         step.from.as_deref(),
         step.to,
         step.begins,
-        step.last
+        step.last,
+        *PROCESS,
+        PgInterval::try_from(LEASE).expect("whole seconds")
     );
     match sql("update cursors", query.fetch_one(tx.sql())).await?.count {
         0 => Err(reason::WRITE_CONFLICT.into()),
         _ => Ok(()),
     }
+}
+
+/// Leaves the feeds that this process follows to another one, at its end.
+pub async fn let_go(db: &Db) -> Result<()> {
+    let query = sqlx::query!("update cursors set held_until = clock_timestamp() where follower = $1", *PROCESS);
+    sql("update cursors", query.execute(db.pool())).await?;
+    Ok(())
 }
 
 /// Forgets how far a feed was followed, so that it is followed from everyone's present state again.

@@ -16,7 +16,7 @@ mod snapshot;
 mod tailer;
 mod watch;
 
-pub use follow::{begin_anew, follow};
+pub use follow::{begin_anew, follow, let_go};
 pub use purge::purge;
 pub use service::Feed;
 

@@ -135,6 +135,8 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         stop,
     })
     .await?;
+    // Without it another process goes on only when it sees that this one does not.
+    let _ = feed::let_go(&db).await;
     db.close().await;
     Ok(())
 }
