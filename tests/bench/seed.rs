@@ -125,7 +125,7 @@ async fn copy(sql: &mut PgConnection, table: &Table, keys: &Keys, template: Uuid
     let (schema, _) = path.split_once('.').unwrap();
     let columns = sqlx::query(
         "select column_name::text, udt_name::text from information_schema.columns
-         where table_schema = $1 and table_name = $2 and is_identity = 'NO'",
+         where table_schema = $1 and table_name = $2 and is_identity = 'NO' and is_generated = 'NEVER'",
     );
     let columns = columns.bind(schema).bind(table.name).fetch_all(&mut *sql).await.unwrap();
     let columns: Vec<(String, String)> = columns.iter().map(|row| (row.get(0), row.get(1))).collect();
