@@ -11,6 +11,7 @@ use std::{
 
 use client::{Client, request_id};
 use proto::{customer::v1::GetCustomerRequest, loyalty::v1::*};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tests::{Fixture, Processes, Replica, reason, soak};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
@@ -53,7 +54,8 @@ impl Deployment {
         }
         let client = Client::new(&urls(&gateways), &processes.token, "service").unwrap();
         let mut fixtures = Vec::new();
-        for _ in 0..8 {
+        // Each has ten calls a second, two of them writes, which wait for each other.
+        for _ in 0..rate() / 10 {
             fixtures.push(Fixture::create(&client).await);
         }
         Self { processes, gateways, loyalty, client, fixtures }
@@ -69,7 +71,7 @@ impl Deployment {
         let members: Vec<_> = self.fixtures.iter().map(|f| (f.customer_id.clone(), f.member_id.clone())).collect();
         let (client, told, ended) = (self.client.clone(), seen.clone(), stop.clone());
         let load = tokio::spawn(async move {
-            let mut calls = JoinSet::new();
+            let (mut calls, mut rng) = (JoinSet::new(), StdRng::seed_from_u64(rate()));
             let mut beat = tokio::time::interval(Duration::from_micros(1_000_000 / rate()));
             beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
             for n in 0.. {
@@ -77,7 +79,7 @@ impl Deployment {
                 if ended.load(Relaxed) {
                     break;
                 }
-                let (customer, member) = members[n % members.len()].clone();
+                let (customer, member) = members[rng.random_range(..members.len())].clone();
                 let (client, told) = (client.clone(), told.clone());
                 calls.spawn(async move { told.call(n, &client, customer, member).await });
                 while calls.try_join_next().is_some() {}
