@@ -313,3 +313,22 @@ async fn demand_equals_a_recount_to_the_cent_and_nothing_is_told_of_few() {
     later.last_month = "2999-01".into();
     assert_eq!(reason(&client.insight().get_demand(later).await.err().unwrap()), "INVALID_FIELDS");
 }
+
+/// Without an index by customer a count of a great import looks at each of its changes once for each other.
+#[tokio::test]
+async fn a_count_forgets_what_it_has_seen_without_looking_at_the_rest() {
+    const CHANGES: i64 = 3000;
+    let installation = Installation::start().await;
+    let mut sql = installation.sql().await;
+    let changes = "insert into insight.base_changes (customer_id) select gen_random_uuid() from generate_series(1, $1)";
+    sqlx::query(changes).bind(CHANGES).execute(&mut sql).await.unwrap();
+    // What a connection has read is told at most ten seconds later.
+    let gone = "select n_tup_del from pg_stat_user_tables where schemaname = 'insight' and relname = 'base_changes'";
+    while installation.count(gone).await < CHANGES {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let read = "select coalesce(sum(idx_tup_read), 0)::bigint from pg_stat_user_indexes
+        where schemaname = 'insight' and relname = 'base_changes'";
+    let read = installation.count(read).await;
+    assert!(read <= 3 * CHANGES, "{read} entries were read to forget {CHANGES}");
+}

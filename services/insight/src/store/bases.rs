@@ -1,6 +1,6 @@
 //! The base as it is told, which follows what is known in steps of enough customers at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use access::Call;
 use chrono::{DateTime, Utc};
@@ -50,7 +50,7 @@ impl Store {
                         sum_up(tx).await?;
                     }
                     let waits = changed.into_iter().filter(|(name, _)| !due.contains(name)).flat_map(|(_, of)| of);
-                    let waiting: Vec<Uuid> = waiting.into_iter().chain(waits).collect();
+                    let waiting: HashSet<Uuid> = waiting.into_iter().chain(waits).collect();
                     forget(tx, &ids, &seqs, &waiting).await
                 })
             })
@@ -189,16 +189,15 @@ async fn sum_up(tx: &mut Tx) -> Result<()> {
 }
 
 /// Forgets the changes that were seen, but for the last of each customer who waits.
-async fn forget(tx: &mut Tx, ids: &[Uuid], seqs: &[i64], waiting: &[Uuid]) -> Result<()> {
+async fn forget(tx: &mut Tx, ids: &[Uuid], seqs: &[i64], waiting: &HashSet<Uuid>) -> Result<()> {
+    let last: Vec<i64> = ids.iter().zip(seqs).map(|(id, seq)| seq - i64::from(waiting.contains(id))).collect();
     let query = sqlx::query!(
         r#"
-        delete from insight.base_changes b using unnest($1::uuid[], $2::bigint[]) as seen (customer_id, seq)
-        where b.customer_id = seen.customer_id
-            and (b.seq < seen.seq or (b.seq = seen.seq and b.customer_id <> all ($3)))
+        delete from insight.base_changes b using unnest($1::uuid[], $2::bigint[]) as seen (customer_id, last)
+        where b.customer_id = seen.customer_id and b.seq <= seen.last
         "#,
         ids,
-        seqs,
-        waiting
+        &last
     );
     sql("delete insight.base_changes", query.execute(tx.sql())).await?;
     Ok(())
