@@ -23,6 +23,9 @@ async fn ready(url: &str, services: &[&str]) {
     }
 }
 
+/// One more process, and the port that is kept for it, unless it has another one's.
+type OneMore = (std::process::Child, Option<Port>);
+
 /// `clientele up --processes`: eight processes on a database of their own.
 pub struct Processes {
     /// The gateway.
@@ -34,7 +37,7 @@ pub struct Processes {
     /// What they were started with.
     pub plan: Plan,
     child: std::process::Child,
-    more: Arc<Mutex<Vec<(std::process::Child, Option<Port>)>>>,
+    more: Arc<Mutex<Vec<OneMore>>>,
     _port: Port,
     /// Where the keys are, and what is logged if the environment says what to log.
     pub state: TempDir,
