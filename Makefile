@@ -26,7 +26,7 @@ soak: servers clients
 	CLIENTELE_SOAK_CANARIES=10000 CLIENTELE_SOAK_DRILL=1000 CLIENTELE_SOAK_MUTATIONS=10000000 CLIENTELE_SOAK_KILLS=20 tests/run.sh --profile soak \
 	-E 'test(whatever_happens_to_redis) + test(readers_that_are_cut_off) + test(callers_that_go_away) + test(wrapped_anew) + test(no_copy_log) + test(stays_erased) + test(nothing_mutated) + test(killed_at_any_moment)'
 	cargo build --workspace --profile bench
-	CLIENTELE_SOAK_RATE=1000 CLIENTELE_SOAK_RESTARTS=20 tests/run.sh --profile soak --cargo-profile bench \
+	CLIENTELE_SOAK_RATE=1000 CLIENTELE_SOAK_RESTARTS=20 tests/run.sh --profile soak --cargo-profile bench --test stories \
 	-E 'test(processes_come_and_go)'
 	tests/mutations.sh
 
