@@ -75,9 +75,10 @@ async fn what_a_server_has_refused_is_asked_again_if_it_may_be_and_when_it_says(
 async fn where_most_is_refused_nothing_is_asked_again() {
     let (url, seen) = server(usize::MAX, Code::ResourceExhausted, "1").await;
     let channel = channel(&url).unwrap();
-    for _ in 0..100 {
+    for _ in 0..400 {
         let request = http::Request::post(READ).body(Body::empty()).unwrap();
         channel.clone().oneshot(request).await.unwrap();
     }
-    assert!((101..110).contains(&seen.load(Relaxed)), "{seen:?}");
+    // As many as half of the budget's thousand tokens are asked again.
+    assert!((895..905).contains(&seen.load(Relaxed)), "{seen:?}");
 }
