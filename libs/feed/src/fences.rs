@@ -85,7 +85,7 @@ async fn replay(db: &Db, cache: &Shared) -> Result<()> {
             before,
             REPLAYED
         );
-        let rows = sql("select changes", query.fetch_all(db.pool())).await?;
+        let rows = sql("select changes", query.fetch_all(db)).await?;
         let last = rows.last().map(|row| (row.seq, row.occurred_at));
         let young = rows.iter().filter(|row| row.occurred_at >= since);
         let versions = newest(young.map(|row| (row.aggregateid, row.customer_version)));

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use access::Call;
 use chrono::{DateTime, Utc};
 use client::Peer;
 use error::reason;
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::{StreamExt, future::BoxFuture, stream};
 use metrics::{METRICS, by};
 use proto::feed::v1::{WatchChangesRequest, WatchChangesResponse};
 use sqlx::postgres::types::PgInterval;
@@ -31,12 +32,12 @@ const LEASE: Duration = Duration::from_secs(5);
 static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
 
 /// Follows the feed of a service for as long as the pool is open, from its beginning with everyone's
-/// present state. What a message leads to is read before a transaction begins, so that none waits for another service; then
-/// it is derived from in one transaction with the cursor, and only if the cursor
+/// present state. What a message leads to is read before a transaction begins, while the one of the message before is under way, so
+/// that none waits for another service; then it is derived from in one transaction with the cursor, and only if the cursor
 /// is where the message begins: however often and wherever this is interrupted, and by however many
-/// it is done at once, each has its effect once, and what was read earlier never replaces what was read later. Of several
-/// processes one does it, and another goes on when that one has ended. An expired token ends it with that failure, since
-/// what was derived has a gap.
+/// it is done at once, each has its effect once. One message is read after the other, so what was read earlier never replaces
+/// what was read later. Of several processes one does it, and another goes on when that one has ended. An expired token ends it
+/// with that failure, since what was derived has a gap.
 pub async fn follow<R, F, T, W>(
     db: &Db,
     peer: &Peer,
@@ -91,7 +92,7 @@ where
         feed,
         *PROCESS
     );
-    let cursor = sql("select cursors", query.fetch_optional(db.pool())).await?;
+    let cursor = sql("select cursors", query.fetch_optional(db)).await?;
     if let Some(held) = cursor.as_ref().filter(|cursor| cursor.is_held == Some(true)) {
         *known = held.followed_at.unwrap_or(*known);
         return Ok(());
@@ -103,34 +104,41 @@ where
         ..Default::default()
     };
     let messages = peer.feed.clone().watch_changes(peer.stream(call, request)).await?.into_inner();
-    let mut arrived = messages.ready_chunks(AT_ONCE);
-    while let Some(messages) = arrived.next().await {
-        let (together, broken) = together(messages);
-        for message in together {
-            let step = Step::of(&message, before.replace(message.resume_token.clone()));
-            let news = match message.changes.is_empty() && message.states.is_empty() {
-                true => None,
-                false => Some(Arc::new(read(message).await?)),
-            };
-            // What begins says nothing of when it was so.
-            if !step.begins {
-                *known = step.last.unwrap_or_else(Utc::now);
-            }
-            tell_lag(feed, *known);
-            let work = work.clone();
-            db.transact(&call.renewed(), move |tx| {
-                let (work, step, news) = (work.clone(), step.clone(), news.clone());
-                Box::pin(async move {
-                    cursor_move(tx, feed, &step).await?;
-                    match news {
-                        Some(news) => work(tx, news).await,
-                        None => Ok(()),
-                    }
-                })
-            })
-            .await?;
+    let messages = messages.ready_chunks(AT_ONCE).flat_map(|messages| stream::iter(together(messages)));
+    let steps = messages.map(|message| {
+        let message = message?;
+        Ok::<_, Status>((Step::of(&message, before.replace(message.resume_token.clone())), message))
+    });
+    let mut read = pin!(steps.then(async |step| {
+        let (step, message) = step?;
+        let news = match message.changes.is_empty() && message.states.is_empty() {
+            true => None,
+            false => Some(Arc::new(read(message).await?)),
+        };
+        Ok::<_, Status>((step, news))
+    }));
+    let mut next = read.next().await;
+    while let Some(step) = next {
+        let (step, news) = step?;
+        // What begins says nothing of when it was so.
+        if !step.begins {
+            *known = step.last.unwrap_or_else(Utc::now);
         }
-        broken?;
+        tell_lag(feed, *known);
+        let (work, call) = (work.clone(), call.renewed());
+        let write = db.transact(&call, move |tx| {
+            let (work, step, news) = (work.clone(), step.clone(), news.clone());
+            Box::pin(async move {
+                cursor_move(tx, feed, &step).await?;
+                match news {
+                    Some(news) => work(tx, news).await,
+                    None => Ok(()),
+                }
+            })
+        });
+        // The next is read meanwhile: one after the other, so that none is read before what it follows.
+        let following = async { Ok(read.next().await) };
+        (_, next) = tokio::try_join!(write, following)?;
     }
     Ok(())
 }
@@ -140,17 +148,12 @@ fn tell_lag(feed: &'static str, known: DateTime<Utc>) {
     METRICS.follower_lag.get_or_create_owned(&by(feed)).set((Utc::now() - known).as_seconds_f64());
 }
 
-/// Puts messages together that tell of changes alone, in their order, until one has as many as one may have; and what broke off
-/// behind them.
-fn together(messages: Vec<Result<WatchChangesResponse, Status>>) -> (Vec<WatchChangesResponse>, Result<(), Status>) {
-    let mut together: Vec<WatchChangesResponse> = Vec::new();
+/// Puts messages together that tell of changes alone, in their order, until one has as many as one may have.
+fn together(messages: Vec<Result<WatchChangesResponse, Status>>) -> Vec<Result<WatchChangesResponse, Status>> {
+    let mut together: Vec<Result<WatchChangesResponse, Status>> = Vec::new();
     for message in messages {
-        let message = match message {
-            Ok(message) => message,
-            Err(status) => return (together, Err(status)),
-        };
-        match together.last_mut() {
-            Some(last)
+        match (together.last_mut(), message) {
+            (Some(Ok(last)), Ok(message))
                 if last.states.is_empty()
                     && message.states.is_empty()
                     && last.changes.len() + message.changes.len() <= MAX_CHANGES =>
@@ -158,10 +161,10 @@ fn together(messages: Vec<Result<WatchChangesResponse, Status>>) -> (Vec<WatchCh
                 last.changes.extend(message.changes);
                 last.resume_token = message.resume_token;
             }
-            _ => together.push(message),
+            (_, message) => together.push(message),
         }
     }
-    (together, Ok(()))
+    together
 }
 
 /// From where a message leads to where.

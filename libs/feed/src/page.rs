@@ -57,11 +57,11 @@ impl Page {
             Cursor::Within(seen, until, seq) => {
                 let (seen, until) = (seen.to_string(), until.to_string());
                 let query = sqlx::query_file_as!(Row, "queries/rest.sql", seen, until, *seq, limit);
-                sql("select changes", query.fetch_all(db.pool())).await?
+                sql("select changes", query.fetch_all(db)).await?
             }
             Cursor::Behind(seen) | Cursor::State(seen, _) => {
                 let query = sqlx::query_file_as!(Row, "queries/unseen.sql", seen.to_string(), limit);
-                sql("select changes", query.fetch_all(db.pool())).await?
+                sql("select changes", query.fetch_all(db)).await?
             }
         };
         let first = rows.first().ok_or(Fault::Database(sqlx::Error::RowNotFound))?;
@@ -88,7 +88,7 @@ impl Page {
 /// The present.
 pub async fn now(db: &Db) -> Result<Snapshot> {
     let query = sqlx::query_scalar!(r#"select pg_current_snapshot()::text as "now!""#);
-    snapshot(&sql("select pg_current_snapshot", query.fetch_one(db.pool())).await?)
+    snapshot(&sql("select pg_current_snapshot", query.fetch_one(db)).await?)
 }
 
 fn snapshot(text: &str) -> Result<Snapshot> {

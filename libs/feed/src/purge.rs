@@ -36,7 +36,7 @@ async fn oldest(db: &Db) -> Result<f64> {
         from changes order by seq limit 1
         "#
     );
-    Ok(sql("select changes", query.fetch_optional(db.pool())).await?.unwrap_or_default())
+    Ok(sql("select changes", query.fetch_optional(db)).await?.unwrap_or_default())
 }
 
 /// Purges the oldest changes, ten thousand at most, and notes the greatest transaction among them in the same statement, so

@@ -175,7 +175,7 @@ impl Watch {
             after,
             STATES
         );
-        let ids = sql("select customers", query.fetch_all(db.pool())).await?;
+        let ids = sql("select customers", query.fetch_all(db)).await?;
         self.feed.sections(&ids).await
     }
 
