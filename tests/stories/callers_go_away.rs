@@ -1,9 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use proto::{customer::v1::*, r#type::v1::Consistency};
+use proto::{contact::v1::ListContactPointsRequest, customer::v1::*, r#type::v1::Consistency};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sqlx::Executor;
 use tests::{Fixture, Installation, accrue, followed, soak};
+use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_go_away_leave_no_connection_behind() {
@@ -55,4 +57,32 @@ async fn callers_that_go_away_leave_no_connection_behind() {
     let told = "select count(*) from loyalty.customers c where version <>
         (select max(customer_version) from loyalty.changes where aggregateid = c.customer_id)";
     assert_eq!((installation.count(torn).await, installation.count(told).await), (0, 0));
+}
+
+/// A read that waits for a lock would do so for the 30 seconds of its connection's `statement_timeout`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_waits_for_any_more_ends_in_the_database_too() {
+    let installation = Installation::start().await;
+    let client = installation.client();
+    let fixture = Fixture::create(&client).await;
+    let mut sql = installation.sql().await;
+    sql.execute("begin; lock table contact.contact_points in access exclusive mode").await.unwrap();
+
+    let waiting =
+        "select count(*) from pg_stat_activity where application_name = 'contact' and wait_event_type = 'Lock'";
+    for _ in 0..16 {
+        let request = ListContactPointsRequest { customer_id: fixture.customer_id.clone(), ..Default::default() };
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(Duration::from_millis(200));
+        let status = client.contact().list_contact_points(request).await.map(drop).unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
+    let begun = Instant::now();
+    while installation.count(waiting).await > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "reads go on that nobody waits for");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sql.execute("commit").await.unwrap();
+    let request = ListContactPointsRequest { customer_id: fixture.customer_id.clone(), ..Default::default() };
+    client.contact().list_contact_points(request).await.unwrap();
 }

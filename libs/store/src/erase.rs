@@ -80,7 +80,7 @@ impl Db {
             "select customer_id from customers where customer_id = any ($1) and state = 'erased'",
             customers
         );
-        sql("select customers", query.fetch_all(self.pool())).await
+        sql("select customers", query.fetch_all(self)).await
     }
 }
 

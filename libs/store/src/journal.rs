@@ -141,7 +141,7 @@ pub(crate) async fn replay(db: &Db) -> anyhow::Result<()> {
             "#,
             some
         );
-        for customer in query.fetch_all(db.pool()).await? {
+        for customer in query.fetch_all(db).await? {
             db.erase(&call(), customer).await.map_err(Fault::named)?;
             replayed += 1;
         }

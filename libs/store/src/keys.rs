@@ -107,8 +107,10 @@ impl Db {
         let mut keys = Keys::new(self.service());
         let missing = self.take_held(&mut keys, sealed);
         if !missing.is_empty() {
-            let mut connection = self.pool().acquire().await?;
-            self.fetch(&mut keys, &missing, &mut connection).await?;
+            let mut reading = self.reading().await?;
+            let fetched = self.fetch(&mut keys, &missing, reading.connection()).await;
+            reading.end();
+            fetched?;
         }
         Ok(keys)
     }

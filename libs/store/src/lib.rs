@@ -10,6 +10,7 @@ mod journal;
 mod keys;
 mod migrate;
 mod page;
+mod reads;
 mod request;
 mod rotate;
 mod section;
@@ -101,6 +102,8 @@ impl Db {
                 ("search_path", schema.as_str()),
                 ("statement_timeout", "30s"),
                 ("idle_in_transaction_session_timeout", "30s"),
+                // How long a read goes on that nobody waits for.
+                ("client_connection_check_interval", "500ms"),
                 // Every statement is a batch of indexed look-ups, with a plan that no parameter changes.
                 // Postgres would plan those with arrays anew at each execution, and on a young table
                 // without statistics join by a hash over the whole of it.
@@ -165,7 +168,7 @@ impl Db {
         Ok(db)
     }
 
-    /// The pool, for reads.
+    /// The pool.
     pub fn pool(&self) -> &PgPool {
         &self.0.pool
     }

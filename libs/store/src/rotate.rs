@@ -57,7 +57,7 @@ async fn turn(db: &Db) -> Result<()> {
         "#,
         AGE
     );
-    let stored = query.fetch_one(db.pool()).await?;
+    let stored = query.fetch_one(db).await?;
     if stored.old {
         db.service_key_turn().await?;
     } else if stored.newest != db.open_keys().service().newest() {
@@ -71,7 +71,7 @@ async fn turn(db: &Db) -> Result<()> {
                            and service_key < (select max(number) from service_keys)) as "left!"
             "#
         );
-        if !query.fetch_one(db.pool()).await? {
+        if !query.fetch_one(db).await? {
             break;
         }
         let began = std::time::Instant::now();

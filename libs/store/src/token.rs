@@ -40,7 +40,7 @@ impl Db {
         let versions = sql(
             "select customers",
             sqlx::query!("select customer_id, version from customers where customer_id = any ($1)", &ids)
-                .fetch_all(self.pool()),
+                .fetch_all(self),
         )
         .await?;
         let versions: BTreeMap<Uuid, i64> = versions.into_iter().map(|row| (row.customer_id, row.version)).collect();

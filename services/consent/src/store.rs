@@ -101,7 +101,7 @@ impl Store {
             after,
             size + 1
         );
-        let rows = sql("select consent.purposes", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select consent.purposes", query.fetch_all(&self.db)).await?;
         let purposes = rows.into_iter().map(|row| Purpose {
             purpose_id: row.purpose_id,
             display_name: row.display_name,
@@ -170,7 +170,7 @@ impl Store {
             before,
             size + 1
         );
-        let rows = sql("select consent.records", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select consent.records", query.fetch_all(&self.db)).await?;
         let page = self.db.page(&listing, rows, size, |row| row.version);
         let keys = self.db.unlock(page.items.iter().map(|row| row.sealed.as_slice())).await?;
         let items = page.items.into_iter().map(|row| row.into_proto(&keys)).collect::<Result<_>>()?;
@@ -190,10 +190,10 @@ impl Store {
             uuid(&request.customer_id)?,
             request.purpose_id
         );
-        let rows = sql("select consent.records", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select consent.records", query.fetch_all(&self.db)).await?;
         let basis = rows.first().ok_or(reason::PURPOSE_NOT_FOUND)?.legal_basis;
         let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.record_id).collect();
-        let mut rows = RecordRow::select(&ids, self.db.pool()).await?;
+        let mut rows = RecordRow::select(&ids, &self.db).await?;
         let records: Vec<Record> = rows.iter().map(RecordRow::decision_record).collect();
         let basis = LegalBasis::try_from(basis).unwrap_or_default();
         let at = time(request.at).unwrap_or_else(|| decision::now(&records));
@@ -223,7 +223,7 @@ impl Store {
             "#,
             ids
         );
-        let rows = sql("select consent.records", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select consent.records", query.fetch_all(&self.db)).await?;
         let mut customers: HashMap<Uuid, (i64, Vec<RecordRow>)> = HashMap::new();
         for row in rows {
             let (_, records) = customers.entry(row.id).or_insert((row.customer_version, Vec::new()));

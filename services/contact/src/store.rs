@@ -126,7 +126,7 @@ impl Store {
 
     pub async fn contact_point_get(&self, request: &GetContactPointRequest) -> Result<ContactPoint> {
         self.db.require(request.consistency.as_ref()).await?;
-        let row = Row::select(uuid(&request.contact_point_id)?, self.db.pool()).await?;
+        let row = Row::select(uuid(&request.contact_point_id)?, &self.db).await?;
         let row = row.ok_or(reason::CONTACT_POINT_NOT_FOUND)?;
         self.db.refuse_erased(&[row.customer_id]).await?;
         row.tell(&self.db.unlock([row.sealed.as_slice()]).await?)
@@ -152,7 +152,7 @@ impl Store {
             after,
             size + 1
         );
-        let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select contact.contact_points", query.fetch_all(&self.db)).await?;
         let page = self.db.page(&listing, rows, size, |row| row.contact_point_id);
         let keys = self.db.unlock(page.items.iter().map(|row| row.sealed.as_slice())).await?;
         let items = page.items.into_iter().map(|row| row.tell(&keys)).collect::<Result<_>>()?;
@@ -206,7 +206,7 @@ impl Store {
             "#,
             ids
         );
-        let rows = sql("select contact.contact_points", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select contact.contact_points", query.fetch_all(&self.db)).await?;
         let keys = self.db.unlock(rows.iter().filter_map(|row| row.sealed.as_deref())).await?;
         let open = |row: Row| row.open(&keys);
         let rows = rows
@@ -268,7 +268,7 @@ async fn look_up(db: &Db, keys: &[Key]) -> Result<Vec<Result<Vec<String>, Failur
         &hashes,
         &kinds
     );
-    let rows = sql("select contact.contact_points", query.fetch_all(db.pool())).await?;
+    let rows = sql("select contact.contact_points", query.fetch_all(db)).await?;
     let mut found = vec![Vec::new(); keys.len()];
     rows.into_iter().for_each(|row| found[row.position as usize - 1].push(row.customer_id.to_string()));
     Ok(found.into_iter().map(Ok).collect())

@@ -101,7 +101,7 @@ pub async fn predict(
     let day = as_of.unwrap_or_else(|| Utc::now().date_naive());
     let values = match as_of {
         None => store.values(&ids).await?,
-        Some(day) => Value::count(&ids, Some(day), store.db.pool()).await?,
+        Some(day) => Value::count(&ids, Some(day), &store.db).await?,
     };
     let of_currency = values.iter().filter(|value| value.currency == *currency);
     let predictions = of_currency.map(|value| Ok((value.customer_id, prediction(&model, value, day, &horizon)?)));

@@ -67,14 +67,14 @@ impl Store {
             "#,
             ids
         );
-        sql("select insight.customer_values", query.fetch_all(self.db.pool())).await
+        sql("select insight.customer_values", query.fetch_all(&self.db)).await
     }
 
     /// How far each feed was followed.
     pub async fn progress(&self, service: &str) -> Result<Vec<FollowedFeed>> {
         let query =
             sqlx::query!("select feed, followed_at from insight.cursors where $1 in ('', feed) order by feed", service);
-        let rows = sql("select cursors", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select cursors", query.fetch_all(&self.db)).await?;
         let feed =
             |(service, at): (String, Option<DateTime<Utc>>)| FollowedFeed { service, followed_time: at.map(timestamp) };
         Ok(rows.into_iter().map(|row| feed((row.feed, row.followed_at))).collect())
@@ -82,6 +82,6 @@ impl Store {
 
     /// The edges that scores are kept by.
     pub async fn bases(&self) -> Result<BTreeMap<String, Base>> {
-        Base::all(self.db.pool()).await
+        Base::all(&self.db).await
     }
 }

@@ -87,7 +87,7 @@ impl Store {
 
     pub async fn case_get(&self, request: &GetCaseRequest) -> Result<Case> {
         self.db.require(request.consistency.as_ref()).await?;
-        let row = Row::select(uuid(&request.case_id)?, self.db.pool()).await?;
+        let row = Row::select(uuid(&request.case_id)?, &self.db).await?;
         let row = row.ok_or(reason::CASE_NOT_FOUND)?;
         self.db.refuse_erased(&[row.customer_id]).await?;
         let keys = self.db.unlock([row.sealed()]).await?;
@@ -112,7 +112,7 @@ impl Store {
             before,
             size + 1
         );
-        let rows = sql("select interaction.cases", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select interaction.cases", query.fetch_all(&self.db)).await?;
         let page = self.db.page(&listing, rows, size, |row| row.case_id);
         let keys = self.db.unlock(page.items.iter().map(Row::sealed)).await?;
         let open = |row: Row| {

@@ -112,7 +112,7 @@ impl Store {
             "#,
             id
         );
-        let row = sql("select interaction.interactions", query.fetch_optional(self.db.pool())).await?;
+        let row = sql("select interaction.interactions", query.fetch_optional(&self.db)).await?;
         let row = row.ok_or(reason::INTERACTION_NOT_FOUND)?;
         if let Some(customer) = row.head.0.customer_id {
             self.db.refuse_erased(&[customer]).await?;
@@ -149,7 +149,7 @@ impl Store {
             after.map(|position| position.interaction_id),
             size + 1
         );
-        let rows = sql("select interaction.interactions", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select interaction.interactions", query.fetch_all(&self.db)).await?;
         let page = self.db.page(&listing, rows, size, Head::position);
         let items = page.items.into_iter().map(Head::into_proto).collect();
         Ok(Page { items, next_page_token: page.next_page_token })
@@ -176,7 +176,7 @@ impl Store {
             time(request.until_time),
             i64::from(request.limit)
         );
-        let row = sql("select interaction.interactions", query.fetch_one(self.db.pool())).await?;
+        let row = sql("select interaction.interactions", query.fetch_one(&self.db)).await?;
         Ok(CountOutboundInteractionsResponse { count: row.count as i32, first_time: row.first_at.map(timestamp) })
     }
 
@@ -213,7 +213,7 @@ impl Store {
             "#,
             &hashes
         );
-        let rows = sql("select interaction.visitors", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select interaction.visitors", query.fetch_all(&self.db)).await?;
         let mut found = vec![None; visitors.len()];
         for row in rows {
             found[row.position as usize - 1] = row.customer_id;
@@ -224,7 +224,7 @@ impl Store {
     /// What a section needs of each customer, by one statement.
     pub async fn section_rows(&self, ids: &[Uuid]) -> Result<Vec<SectionRow>> {
         let query = sqlx::query_file_as!(SectionRow, "queries/section.sql", ids);
-        sql("select interaction.interactions", query.fetch_all(self.db.pool())).await
+        sql("select interaction.interactions", query.fetch_all(&self.db)).await
     }
 }
 

@@ -60,7 +60,7 @@ impl Store {
             after,
             size + 1
         );
-        let rows = sql("select loyalty.programmes", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select loyalty.programmes", query.fetch_all(&self.db)).await?;
         let programmes = rows.into_iter().map(|row| Programme {
             programme_id: row.programme_id,
             display_name: row.display_name,
@@ -91,7 +91,7 @@ impl Store {
             ids,
             at
         );
-        sql("select loyalty.members", query.fetch_all(self.db.pool())).await
+        sql("select loyalty.members", query.fetch_all(&self.db)).await
     }
 }
 

@@ -34,11 +34,11 @@ impl Store {
                     by.source,
                     by.number
                 );
-                let found = sql("select order_history.orders", query.fetch_optional(self.db.pool())).await?;
+                let found = sql("select order_history.orders", query.fetch_optional(&self.db)).await?;
                 found.ok_or(reason::ORDER_NOT_FOUND)?
             }
         };
-        let mut rows = Row::select(&[order_id], self.db.pool()).await?;
+        let mut rows = Row::select(&[order_id], &self.db).await?;
         let row = rows.pop().ok_or(reason::ORDER_NOT_FOUND)?;
         self.db.refuse_erased(&[row.customer_id()]).await?;
         let keys = self.db.unlock(row.sealed()).await?;
@@ -54,7 +54,7 @@ impl Store {
         // Postgres has no time as late as chrono's latest.
         let placed_at = placed_at.min(DateTime::from_timestamp(253_402_300_800, 0).unwrap_or_default());
         let customer = uuid(&request.customer_id)?;
-        let rows = Head::list(customer, (placed_at, order_id), size + 1, self.db.pool()).await?;
+        let rows = Head::list(customer, (placed_at, order_id), size + 1, &self.db).await?;
         let page = self.db.page(&listing, rows, size, |row| (row.placed_at, row.order_id));
         let items = page.items.into_iter().map(Head::into_proto).collect();
         Ok(Page { items, next_page_token: page.next_page_token })
@@ -64,12 +64,12 @@ impl Store {
     pub async fn order_ids(&self, customers: &[Uuid]) -> Result<Vec<Uuid>> {
         let query =
             sqlx::query_scalar!("select order_id from order_history.orders where customer_id = any ($1)", customers);
-        sql("select order_history.orders", query.fetch_all(self.db.pool())).await
+        sql("select order_history.orders", query.fetch_all(&self.db)).await
     }
 
     /// Orders without what is sealed. Nothing of who was erased is told.
     pub async fn purchases(&self, ids: &[Uuid]) -> Result<Vec<Order>> {
-        let rows = Row::select(ids, self.db.pool()).await?;
+        let rows = Row::select(ids, &self.db).await?;
         let customers: Vec<Uuid> = rows.iter().map(Row::customer_id).collect();
         let erased = self.db.erased(&customers).await?;
         Ok(rows.into_iter().filter(|row| !erased.contains(&row.customer_id())).map(Row::shut).collect())
@@ -90,7 +90,7 @@ impl Store {
             &sources,
             &numbers
         );
-        let rows = sql("select order_history.orders", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select order_history.orders", query.fetch_all(&self.db)).await?;
         let mut found = vec![Resolution::default(); identifiers.len()];
         for row in rows {
             found[row.position as usize - 1].customer_ids.push(row.customer_id.to_string());
@@ -122,7 +122,7 @@ impl Store {
             "#,
             ids
         );
-        sql("select order_history.orders", query.fetch_all(self.db.pool())).await
+        sql("select order_history.orders", query.fetch_all(&self.db)).await
     }
 }
 

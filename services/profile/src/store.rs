@@ -176,13 +176,13 @@ impl Store {
             r#"select weights as "weights: Json<Weights>" from profile.profiles where customer_id = $1"#,
             customer
         );
-        let weights = sql("select profile.profiles", query.fetch_optional(self.db.pool())).await?;
+        let weights = sql("select profile.profiles", query.fetch_optional(&self.db)).await?;
         Ok(weights.ok_or(reason::CUSTOMER_NOT_FOUND)?.0)
     }
 
     /// Profiles as they are told now, in the order of the ids, but for those of the erased.
     async fn profile_rows(&self, ids: &[Uuid]) -> Result<Vec<Profile>> {
-        let mut rows = Row::select(ids, self.db.pool()).await?;
+        let mut rows = Row::select(ids, &self.db).await?;
         let places: HashMap<Uuid, usize> = ids.iter().copied().zip(0..).collect();
         rows.sort_by_key(|row| places.get(&row.customer_id));
         let keys = self.db.unlock(rows.iter().flat_map(Row::sealed)).await?;
@@ -198,7 +198,7 @@ impl Store {
     /// What a section needs of each customer, by one statement. One that cannot be opened is no other's
     /// trouble.
     pub async fn section_rows(&self, ids: &[Uuid]) -> Result<Vec<SectionRow>> {
-        let rows = Row::select(ids, self.db.pool()).await?;
+        let rows = Row::select(ids, &self.db).await?;
         let keys = self.db.unlock(rows.iter().flat_map(Row::sealed)).await?;
         let section = |row: Row| SectionRow {
             customer_id: row.customer_id,
@@ -223,7 +223,7 @@ impl Store {
                 after,
                 size + 1
             )
-            .fetch_all(self.db.pool()),
+            .fetch_all(&self.db),
         )
         .await?;
         let page = self.db.page("ListProfiles", ids, size, |id| *id);
@@ -270,7 +270,7 @@ impl Store {
             "select customer_id from profile.customers where customer_id = any ($1) and state <> 'erased'",
             ids
         );
-        sql("select profile.customers", query.fetch_all(self.db.pool())).await
+        sql("select profile.customers", query.fetch_all(&self.db)).await
     }
 }
 

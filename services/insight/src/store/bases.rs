@@ -66,7 +66,7 @@ impl Store {
             from insight.bases b left join insight.base_counts c on true
             "#
         );
-        let rows = sql("select insight.bases", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select insight.bases", query.fetch_all(&self.db)).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let (customer_count, counted_at) = (first.total, first.counted_at);
         let mut counts: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();

@@ -44,6 +44,6 @@ impl Store {
             until,
             side
         );
-        sql("select insight.purchase_lines", query.fetch_all(self.db.pool())).await
+        sql("select insight.purchase_lines", query.fetch_all(&self.db)).await
     }
 }

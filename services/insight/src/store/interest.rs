@@ -27,6 +27,6 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Interest>> {
         let query = sqlx::query_file_as!(Interest, "queries/interests.sql", items, likeness, half_life, had, limit);
-        sql("select insight.purchase_lines", query.fetch_all(self.db.pool())).await
+        sql("select insight.purchase_lines", query.fetch_all(&self.db)).await
     }
 }

@@ -89,7 +89,7 @@ impl Store {
     /// Everything that was sold, by its id.
     pub async fn items(&self) -> Result<BTreeMap<i32, Item>> {
         let query = sqlx::query!("select * from insight.items order by item_id");
-        let rows = sql("select insight.items", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select insight.items", query.fetch_all(&self.db)).await?;
         Ok(rows
             .into_iter()
             .map(|row| {
@@ -121,7 +121,7 @@ impl Store {
                 "#,
                 &customers
             );
-            let rows = sql("select insight.purchases", query.fetch_all(self.db.pool())).await?;
+            let rows = sql("select insight.purchases", query.fetch_all(&self.db)).await?;
             let mut before = Uuid::nil();
             for row in rows {
                 if row.customer_id != before {
@@ -142,7 +142,7 @@ impl Store {
             "#,
             customer
         );
-        let rows = sql("select insight.purchase_lines", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select insight.purchase_lines", query.fetch_all(&self.db)).await?;
         Ok(rows.into_iter().map(|row| (row.item_id, row.days)).collect())
     }
 }

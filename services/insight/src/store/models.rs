@@ -100,7 +100,7 @@ impl Store {
             currency,
             until.unwrap_or(LAST_DAY)
         );
-        let found = sql("select insight.lifetime_models", query.fetch_optional(self.db.pool())).await?;
+        let found = sql("select insight.lifetime_models", query.fetch_optional(&self.db)).await?;
         Ok(found.ok_or(reason::MODEL_NOT_FOUND)?)
     }
 

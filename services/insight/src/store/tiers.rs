@@ -25,7 +25,7 @@ impl Store {
             "select * from insight.customer_values where customer_id = any ($1) order by customer_id, currency",
             customers
         );
-        sql("select insight.customer_values", query.fetch_all(self.db.pool())).await
+        sql("select insight.customer_values", query.fetch_all(&self.db)).await
     }
 
     /// The next customers behind one.
@@ -35,7 +35,7 @@ impl Store {
             after,
             PAGE
         );
-        sql("select customers", query.fetch_all(self.db.pool())).await
+        sql("select customers", query.fetch_all(&self.db)).await
     }
 
     /// Everybody's values: as they are kept, or counted until the evening of a day.
@@ -47,7 +47,7 @@ impl Store {
             after = *last;
             all.extend(match until {
                 None => self.values(&page).await?,
-                Some(_) => Value::count(&page, until, self.db.pool()).await?,
+                Some(_) => Value::count(&page, until, &self.db).await?,
             });
         }
     }
@@ -57,14 +57,14 @@ impl Store {
         let query = sqlx::query_scalar!(
             r#"select coalesce(max(seq), 0) as "seq!" from insight.changes where type = 'value.counted'"#
         );
-        sql("select changes", query.fetch_one(self.db.pool())).await
+        sql("select changes", query.fetch_one(&self.db)).await
     }
 
     /// Whether anything has changed since the last recount, and up to what.
     pub async fn news(&self) -> Result<Option<i64>> {
         let newest = self.newest().await?;
         let query = sqlx::query_scalar!("select seq from insight.recounts");
-        let counted = sql("select insight.recounts", query.fetch_one(self.db.pool())).await?;
+        let counted = sql("select insight.recounts", query.fetch_one(&self.db)).await?;
         Ok((newest > counted).then_some(newest))
     }
 

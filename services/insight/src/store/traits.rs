@@ -140,7 +140,7 @@ pub async fn habits(
 impl Store {
     /// The habits of one customer.
     pub async fn habits(&self, customer: Uuid, purchases: i64) -> Result<Habits> {
-        let mut habits = habits(&[customer], purchases, true, self.db.pool()).await?;
+        let mut habits = habits(&[customer], purchases, true, &self.db).await?;
         Ok(habits.remove(&customer).unwrap_or_default())
     }
 }

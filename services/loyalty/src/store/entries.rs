@@ -108,7 +108,7 @@ impl Store {
             uuid(&request.member_id)?,
             at
         );
-        let rows = sql("select loyalty.lots", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select loyalty.lots", query.fetch_all(&self.db)).await?;
         let total = match rows.first() {
             None => return Err(reason::MEMBER_NOT_FOUND.into()),
             Some(row) if row.erased => return Err(error::reason::CUSTOMER_ERASED.into()),
@@ -147,7 +147,7 @@ impl Store {
             entry_id,
             size + 1
         );
-        let rows = sql("select loyalty.entries", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select loyalty.entries", query.fetch_all(&self.db)).await?;
         let page = self.db.page(&listing, rows, size, |row| (row.created_at, row.entry_id));
         let items = page.items.into_iter().map(EntryRow::into_proto).collect();
         Ok(Page { items, next_page_token: page.next_page_token })

@@ -43,7 +43,7 @@ impl Store {
             id,
             request::digits(&request.member_number)
         );
-        let row = sql("select loyalty.members", query.fetch_optional(self.db.pool())).await?;
+        let row = sql("select loyalty.members", query.fetch_optional(&self.db)).await?;
         let row = row.ok_or(reason::MEMBER_NOT_FOUND)?;
         self.db.refuse_erased(&[row.customer_id]).await?;
         Ok(row.into_proto())
@@ -62,7 +62,7 @@ impl Store {
             "#,
             &numbers
         );
-        let rows = sql("select loyalty.members", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select loyalty.members", query.fetch_all(&self.db)).await?;
         let mut found = vec![Resolution::default(); identifiers.len()];
         for row in rows {
             found[row.position as usize - 1].customer_ids.push(row.customer_id.to_string());

@@ -77,7 +77,7 @@ impl Store {
             "#,
             uuid(&request.customer_id)?
         );
-        let rows = sql("select order_history.order_summaries", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select order_history.order_summaries", query.fetch_all(&self.db)).await?;
         Ok(rows.into_iter().map(Summary::into_proto).collect())
     }
 }

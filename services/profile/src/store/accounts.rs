@@ -96,7 +96,7 @@ impl Store {
         let customer = uuid(&request.customer_id)?;
         self.db.require_of(request.consistency.as_ref(), &[customer]).await?;
         self.db.refuse_erased(&[customer]).await?;
-        let row = Row::select(customer, self.db.pool()).await?;
+        let row = Row::select(customer, &self.db).await?;
         let keys = self.db.unlock([row.sealed.as_slice()]).await?;
         row.open(&keys)
     }
@@ -140,7 +140,7 @@ impl Store {
     pub async fn password_verify(&self, call: &Call, request: VerifyPasswordRequest) -> Result<VerifyPasswordResponse> {
         let customer = uuid(&request.customer_id)?;
         self.db.refuse_erased(&[customer]).await?;
-        let row = Row::select(customer, self.db.pool()).await?;
+        let row = Row::select(customer, &self.db).await?;
         row.must_be_open()?;
         let sealed = row.verifier.ok_or(reason::PASSWORD_NOT_SET)?;
         let keys = self.db.unlock([sealed.as_slice()]).await?;
@@ -204,7 +204,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let query = sqlx::query!("select hash, customer_id from profile.account_names where hash = any ($1)", hashes);
-        let rows = sql("select profile.account_names", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select profile.account_names", query.fetch_all(&self.db)).await?;
         Ok(rows.into_iter().map(|row| (row.hash, row.customer_id)).collect())
     }
 }

@@ -105,7 +105,7 @@ impl Store {
             after,
             size + 1
         );
-        let rows = sql("select profile.attribute_definitions", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select profile.attribute_definitions", query.fetch_all(&self.db)).await?;
         let definitions = rows.into_iter().map(AttributeDefinition::from).collect();
         Ok(self.db.page("ListAttributeDefinitions", definitions, size, |definition| definition.name.clone()))
     }

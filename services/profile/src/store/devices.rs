@@ -73,7 +73,7 @@ impl Store {
             customer,
             MAX_DEVICES
         );
-        let rows = sql("select profile.devices", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select profile.devices", query.fetch_all(&self.db)).await?;
         let keys = self.db.unlock(rows.iter().map(|row| row.sealed.as_slice())).await?;
         rows.iter().map(|row| row.open(&keys)).collect()
     }

@@ -78,7 +78,7 @@ impl Store {
                 &systems,
                 &hashes
             )
-            .fetch_all(self.db.pool()),
+            .fetch_all(&self.db),
         )
         .await?;
         let mut found = vec![None; external_ids.len()];

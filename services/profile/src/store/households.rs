@@ -75,9 +75,9 @@ impl Store {
         self.profile_must_exist(customer).await?;
         let query =
             sqlx::query_scalar!("select household_id from profile.household_members where customer_id = $1", customer);
-        let found = sql("select profile.household_members", query.fetch_optional(self.db.pool())).await?;
+        let found = sql("select profile.household_members", query.fetch_optional(&self.db)).await?;
         let Some(household) = found else { return Ok(None) };
-        let members = members(household, self.db.pool()).await?;
+        let members = members(household, &self.db).await?;
         Ok(Some(Household { household_id: household.to_string(), members }))
     }
 }

@@ -93,7 +93,7 @@ impl Store {
             before_id,
             size + 1
         );
-        let rows = sql("select profile.identity_checks", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select profile.identity_checks", query.fetch_all(&self.db)).await?;
         let page = self.db.page(&listing, rows, size, |row| (row.checked_at, row.check_id));
         let check = |row: Row| IdentityCheck {
             check_id: row.check_id.to_string(),

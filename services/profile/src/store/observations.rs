@@ -51,7 +51,7 @@ impl Store {
         let after_all = (DateTime::from_timestamp_nanos(i64::MAX), Uuid::max());
         let (before, before_id) = self.db.cursor(&listing, &request.page_token)?.unwrap_or(after_all);
         let size = page_size(request.page_size, 100);
-        let row = Row::select(&[customer], self.db.pool()).await?.pop().ok_or(reason::CUSTOMER_NOT_FOUND)?;
+        let row = Row::select(&[customer], &self.db).await?.pop().ok_or(reason::CUSTOMER_NOT_FOUND)?;
         let query = sqlx::query_as!(
             Stored,
             r#"
@@ -65,7 +65,7 @@ impl Store {
             before_id,
             size + 1
         );
-        let stored = sql("select profile.observations", query.fetch_all(self.db.pool())).await?;
+        let stored = sql("select profile.observations", query.fetch_all(&self.db)).await?;
         let sealed = stored.iter().map(|stored| stored.sealed.as_slice());
         let keys = self.db.unlock(row.sealed().chain(sealed)).await?;
         let (_, weights) = row.open(&keys)?;
@@ -90,7 +90,7 @@ impl Store {
     /// A profile as it was: what had been recorded until then, the age of that day. `None` from before the first word.
     pub async fn profile_as_of(&self, customer: Uuid, at: DateTime<Utc>) -> Result<Option<Profile>> {
         self.db.refuse_erased(&[customer]).await?;
-        let Some(row) = Row::select(&[customer], self.db.pool()).await?.pop() else { return Ok(None) };
+        let Some(row) = Row::select(&[customer], &self.db).await?.pop() else { return Ok(None) };
         let query = sqlx::query_as!(
             Stored,
             r#"
@@ -100,7 +100,7 @@ impl Store {
             customer,
             at
         );
-        let stored = sql("select profile.observations", query.fetch_all(self.db.pool())).await?;
+        let stored = sql("select profile.observations", query.fetch_all(&self.db)).await?;
         let keys = self.db.unlock(row.sealed().chain(stored.iter().map(|stored| stored.sealed.as_slice()))).await?;
         let (now, _) = row.open(&keys)?;
         if time(now.create_time).is_none_or(|created| created > at) {

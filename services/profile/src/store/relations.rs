@@ -61,7 +61,7 @@ impl Store {
             after_kind,
             size + 1
         );
-        let rows = sql("select profile.relations", query.fetch_all(self.db.pool())).await?;
+        let rows = sql("select profile.relations", query.fetch_all(&self.db)).await?;
         let page = self.db.page(&listing, rows, size, |row| (row.other_customer_id, row.kind));
         let relations = page.items.into_iter().map(|row| Relation {
             other_customer_id: row.other_customer_id.to_string(),

@@ -52,7 +52,7 @@ impl Store {
         test(&mut query, filter, self.db.vault());
         query.push(" offset 0) p order by n.customer_id limit ").push_bind(size + 1);
         // What may never be asked in this form again takes no place among the statements that are kept prepared.
-        let found = query.build_query_scalar().persistent(filter.is_words()).fetch_all(self.db.pool());
+        let found = query.build_query_scalar().persistent(filter.is_words()).fetch_all(&self.db);
         sql("select profile.name_tokens", found).await
     }
 
@@ -68,14 +68,14 @@ impl Store {
         walk(&mut query, filter, after);
         query.push(" limit ").push_bind(WALKED);
         query.push(") walked where holds order by created_at, customer_id limit ").push_bind(size + 1);
-        let found = query.build_query_as::<Place>().persistent(false).fetch_all(self.db.pool());
+        let found = query.build_query_as::<Place>().persistent(false).fetch_all(&self.db);
         let found = sql("select profile.profiles", found).await?;
         if found.len() as i64 <= size {
             // Is there more to walk? Then the page is short, and goes on where this walk ended.
             let mut query = QueryBuilder::new("select p.created_at, p.customer_id");
             walk(&mut query, filter, after);
             query.push(" limit 1 offset ").push_bind(WALKED - 1);
-            let last = query.build_query_as::<Place>().persistent(false).fetch_optional(self.db.pool());
+            let last = query.build_query_as::<Place>().persistent(false).fetch_optional(&self.db);
             if let Some(last) = sql("select profile.profiles", last).await? {
                 let items = found.into_iter().map(|(_, customer)| customer).collect();
                 return Ok(Page { items, next_page_token: self.db.page_token(listing, &last) });
@@ -101,7 +101,7 @@ impl Store {
             "#,
             hashes
         );
-        match sql("select profile.name_tokens", query.fetch_optional(self.db.pool())).await? {
+        match sql("select profile.name_tokens", query.fetch_optional(&self.db)).await? {
             None => Ok(None),
             Some(row) if row.count == 0 => Ok(None),
             Some(row) if row.count > row.common => Err(reason::QUERY_TOO_COMMON.into()),
