@@ -2,6 +2,7 @@
 //! milliseconds behind eight places, and it has a core of its own, so that the generator is not the limit.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -80,7 +81,8 @@ struct Phase {
     lag: Histogram<u64>,
     sent: [u64; 2],
     refused: [u64; 2],
-    other: u64,
+    /// Other failures by their codes.
+    other: BTreeMap<String, u64>,
     last_refusal: Option<Instant>,
     took: Duration,
 }
@@ -93,7 +95,7 @@ impl Phase {
     fn print(&self, what: &str) {
         let millis = |micros: u64| micros as f64 / 1000.0;
         println!(
-            "{what:<16} {:>7.0} answered/s  p50 {:>6.1} ms  p99 {:>6.1} ms  refused: prompt {:>5.2} %, patient {:>5.1} %  other failures {}  generator late p99 {:.1} ms",
+            "{what:<16} {:>7.0} answered/s  p50 {:>6.1} ms  p99 {:>6.1} ms  refused: prompt {:>5.2} %, patient {:>5.1} %  other failures {:?}  generator late p99 {:.1} ms",
             self.per_second(),
             millis(self.answered.value_at_quantile(0.5)),
             millis(self.answered.value_at_quantile(0.99)),
@@ -124,7 +126,7 @@ async fn open(channels: &[Channel], duration: Duration, per_second: f64) -> Phas
         lag: load::histogram(),
         sent: [0; 2],
         refused: [0; 2],
-        other: 0,
+        other: BTreeMap::new(),
         last_refusal: None,
         took: duration,
     }));
@@ -149,7 +151,7 @@ async fn open(channels: &[Channel], duration: Duration, per_second: f64) -> Phas
                     phase.refused[kind] += 1;
                     phase.last_refusal = Some(Instant::now());
                 }
-                Err(_) => phase.other += 1,
+                Err(status) => *phase.other.entry(status.code().to_string()).or_default() += 1,
             }
         });
         while calls.try_join_next().is_some() {}

@@ -116,6 +116,11 @@ impl Processes {
         gateway.into_iter().find(|(name, _)| *name == variable).expect("the gateway knows every service").1
     }
 
+    /// Waits until a service says that it serves.
+    pub async fn ready(&self, service: &str) {
+        ready(&self.service_url(service), &[""]).await;
+    }
+
     /// What a service's process tells Prometheus.
     pub async fn metrics(&self, service: &str) -> String {
         let environment = self.environment(service);
