@@ -1,7 +1,7 @@
 -- The newest purchases of customers, and the customers' time zones; what is in them only when asked for.
 select
     c.customer_id as "customer_id!",
-    coalesce((select value from insight.traits where customer_id = c.customer_id and dimension = 'time_zone'), '') as "time_zone!",
+    coalesce(t.value, '') as "time_zone!",
     p.placed_at,
     p.channel,
     p.store_id,
@@ -13,6 +13,7 @@ select
     coalesce(l.categories, '{}') as "categories!",
     coalesce(l.brands, '{}') as "brands!"
 from unnest($1::uuid[]) as c (customer_id)
+left join insight.traits t on t.customer_id = c.customer_id and t.dimension = 'time_zone'
 cross join lateral (
     select * from insight.purchases where customer_id = c.customer_id order by placed_at desc, order_id limit $2
 ) p

@@ -52,6 +52,7 @@ pub const NAME: &str = "insight";
 
 /// What an erased customer leaves nothing of.
 const FORGET: &[&str] = &[
+    "delete from insight.purchase_lines where order_id in (select order_id from insight.purchases where customer_id = $1)",
     "delete from insight.purchases where customer_id = $1",
     "delete from insight.customer_values where customer_id = $1",
     "delete from insight.traits where customer_id = $1",

@@ -1,6 +1,6 @@
 //! What was sold, and who bought it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::NaiveDate;
 use proto::order_history::v1::{Order, OrderLine};
@@ -8,7 +8,7 @@ use store::{Result, Tx, sql, uuid};
 use uuid::Uuid;
 
 use super::{Store, row::day_number};
-use crate::catalogue::Item;
+use crate::{catalogue::Item, reason};
 
 /// Category paths travel to SQL as one text; names cannot hold a control character.
 pub const SEPARATOR: &str = "\u{1f}";
@@ -18,11 +18,12 @@ pub async fn put(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
     let ids = orders.iter().map(|order| uuid(&order.order_id)).collect::<Result<Vec<Uuid>>>()?;
     let query = sqlx::query!("delete from insight.purchase_lines where order_id = any ($1)", &ids);
     sql("delete insight.purchase_lines", query.execute(tx.sql())).await?;
-    describe(tx, orders).await?;
+    let items = describe(tx, orders).await?;
     let lines = || ids.iter().zip(orders).flat_map(|(id, order)| order.lines.iter().map(move |line| (*id, line)));
     let kept = || lines().filter(|(_, line)| line.quantity > line.quantity_returned);
     let (order_ids, numbers): (Vec<Uuid>, Vec<i32>) = kept().map(|(id, line)| (id, line.line_number)).unzip();
-    let skus: Vec<String> = kept().map(|(_, line)| line.sku.clone()).collect();
+    let item = |line: &OrderLine| items.get(&line.sku).copied().ok_or(reason::INTERNAL_ERROR);
+    let item_ids = kept().map(|(_, line)| item(line)).collect::<Result<Vec<i32>, _>>()?;
     let quantities: Vec<i64> = kept().map(|(_, line)| line.quantity - line.quantity_returned).collect();
     // Of what came back the same part of the amount is gone, to the nearest minor unit.
     let amount = |line: &OrderLine, quantity: i64| (line.amount_minor * quantity + line.quantity / 2) / line.quantity;
@@ -30,14 +31,11 @@ pub async fn put(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
     let query = sqlx::query!(
         r#"
         insert into insight.purchase_lines (order_id, line_number, item_id, quantity, amount_minor)
-        select order_id, line_number, item_id, quantity, amount_minor
-        from unnest($1::uuid[], $2::integer[], $3::text[], $4::bigint[], $5::bigint[])
-            as new (order_id, line_number, sku, quantity, amount_minor)
-        join insight.items using (sku)
+        select * from unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[])
         "#,
         &order_ids,
         &numbers,
-        &skus,
+        &item_ids,
         &quantities,
         &amounts
     );
@@ -45,8 +43,8 @@ pub async fn put(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
     Ok(())
 }
 
-/// Describes items as these orders do, the newest last.
-async fn describe(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
+/// Describes items as these orders do, the newest last, and answers their numbers.
+async fn describe(tx: &mut Tx, orders: &[&Order]) -> Result<HashMap<String, i32>> {
     let mut newest = orders.to_vec();
     newest.sort_by_key(|order| order.placed_time.map(|time| (time.seconds, time.nanos)));
     let mut items = BTreeMap::new();
@@ -82,7 +80,9 @@ async fn describe(tx: &mut Tx, orders: &[&Order]) -> Result<()> {
         SEPARATOR
     );
     sql("insert insight.items", query.execute(tx.sql())).await?;
-    Ok(())
+    let query = sqlx::query!("select sku, item_id from insight.items where sku = any ($1)", &skus);
+    let rows = sql("select insight.items", query.fetch_all(tx.sql())).await?;
+    Ok(rows.into_iter().map(|row| (row.sku, row.item_id)).collect())
 }
 
 impl Store {

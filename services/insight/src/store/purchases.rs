@@ -36,8 +36,12 @@ pub async fn put(tx: &mut Tx, whole: &[Uuid], orders: &[Order]) -> Result<()> {
     let whole: Vec<Uuid> = whole.into_iter().collect();
     let query = sqlx::query!(
         r#"
-        delete from insight.purchases
-        where order_id = any ($1) or (customer_id = any ($2) and order_id <> all ($3))
+        with gone as (
+            delete from insight.purchases
+            where order_id = any ($1) or (customer_id = any ($2) and order_id <> all ($3))
+            returning order_id
+        )
+        delete from insight.purchase_lines using gone where purchase_lines.order_id = gone.order_id
         "#,
         &gone,
         &whole,
