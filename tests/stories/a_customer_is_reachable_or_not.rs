@@ -216,6 +216,8 @@ async fn a_channel_is_chosen_that_leads_somewhere_and_is_allowed() {
         quiet_from_minute: Some(0),
         quiet_until_minute: Some(1439),
         frequency_caps: vec![FrequencyCap { purpose_id: "other".into(), max_count: 1, days: 1 }],
+        preferred_from_minute: Some(1200),
+        preferred_until_minute: Some(1190),
     };
     let request = SetContactPreferencesRequest {
         request_id: request_id(),
@@ -237,7 +239,9 @@ async fn a_channel_is_chosen_that_leads_somewhere_and_is_allowed() {
     ];
     assert_eq!(passed, expected);
     assert_eq!(quiet.quiet_until_time.unwrap().seconds % 86_400, 1439 * 60);
-    assert_eq!(choose(Some("2036-01-01T23:59:30Z")).await.unwrap().channel(), Channel::Email);
+    assert_eq!(quiet.preferred_time, quiet.quiet_until_time);
+    let welcome = choose(Some("2036-01-01T23:59:30Z")).await.unwrap();
+    assert_eq!((welcome.channel(), welcome.preferred_time), (Channel::Email, None));
 
     // A withdrawal holds at once.
     let request = WithdrawConsentRequest {

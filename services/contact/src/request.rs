@@ -42,11 +42,16 @@ pub fn update(request: &UpdateContactPointRequest, violations: &mut Violations) 
 
 pub fn preferences(request: &SetContactPreferencesRequest, violations: &mut Violations) {
     let Some(preferences) = &request.preferences else { return };
-    let (from, until) = (preferences.quiet_from_minute, preferences.quiet_until_minute);
-    if from.is_some() != until.is_some() {
-        violations.add("preferences.quiet_until_minute", "is given with quiet_from_minute or not at all");
-    } else if from.is_some() && from == until {
-        violations.add("preferences.quiet_until_minute", "must not be quiet_from_minute");
+    for (hours, from, until) in [
+        ("quiet", preferences.quiet_from_minute, preferences.quiet_until_minute),
+        ("preferred", preferences.preferred_from_minute, preferences.preferred_until_minute),
+    ] {
+        let until_field = || format!("preferences.{hours}_until_minute");
+        if from.is_some() != until.is_some() {
+            violations.add(until_field(), format!("is given with {hours}_from_minute or not at all"));
+        } else if from.is_some() && from == until {
+            violations.add(until_field(), format!("must not be {hours}_from_minute"));
+        }
     }
     let mut seen = HashSet::new();
     for (i, cap) in preferences.frequency_caps.iter().enumerate() {

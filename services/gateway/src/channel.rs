@@ -27,25 +27,57 @@ pub fn ways(contact: &ContactSection, zone: &str, at: DateTime<Utc>) -> Vec<Way>
     order.into_iter().map(way).collect()
 }
 
-/// When the quiet hours end, if it is quiet: by the clocks where the customer is, or by UTC.
+/// When the quiet hours end, if it is quiet.
 pub fn quiet_until(contact: &ContactSection, zone: &str, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let preferences = contact.preferences.as_ref()?;
-    let (from, until) = (preferences.quiet_from_minute?, preferences.quiet_until_minute?);
-    let zone: chrono_tz::Tz = zone.parse().unwrap_or(chrono_tz::UTC);
-    let minute = |at: DateTime<Utc>| {
-        let local = at.with_timezone(&zone);
-        (local.hour() * 60 + local.minute()) as i32
-    };
-    let is_quiet = |minute: i32| match from < until {
-        true => (from..until).contains(&minute),
-        false => minute >= from || minute < until,
-    };
-    if !is_quiet(minute(at)) {
-        return None;
+    let is_quiet = |at| Hours::quiet(contact, zone).is_some_and(|quiet| quiet.hold(at));
+    if is_quiet(at) { minutes_after(at).find(|at| !is_quiet(*at)) } else { None }
+}
+
+/// When the preferred hours that are not quiet begin next, if it is none of them.
+pub fn preferred_from(contact: &ContactSection, zone: &str, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let (preferred, quiet) = (Hours::preferred(contact, zone)?, Hours::quiet(contact, zone));
+    let is_welcome = |at| preferred.hold(at) && !quiet.as_ref().is_some_and(|quiet| quiet.hold(at));
+    if is_welcome(at) { None } else { minutes_after(at).find(|at| is_welcome(*at)) }
+}
+
+/// Hours of each day, by the clocks where the customer is, or by UTC.
+struct Hours {
+    from: u32,
+    until: u32,
+    zone: chrono_tz::Tz,
+}
+
+impl Hours {
+    fn quiet(contact: &ContactSection, zone: &str) -> Option<Self> {
+        let preferences = contact.preferences.as_ref()?;
+        Self::new(preferences.quiet_from_minute?, preferences.quiet_until_minute?, zone)
     }
-    // Minute by minute, since clocks may be put forward or back on the way.
+
+    fn preferred(contact: &ContactSection, zone: &str) -> Option<Self> {
+        let preferences = contact.preferences.as_ref()?;
+        Self::new(preferences.preferred_from_minute?, preferences.preferred_until_minute?, zone)
+    }
+
+    fn new(from: i32, until: i32, zone: &str) -> Option<Self> {
+        let zone = zone.parse().unwrap_or(chrono_tz::UTC);
+        Some(Self { from: from.try_into().ok()?, until: until.try_into().ok()?, zone })
+    }
+
+    fn hold(&self, at: DateTime<Utc>) -> bool {
+        let local = at.with_timezone(&self.zone);
+        let minute = local.hour() * 60 + local.minute();
+        match self.from < self.until {
+            true => (self.from..self.until).contains(&minute),
+            false => minute >= self.from || minute < self.until,
+        }
+    }
+}
+
+/// The minutes of a day and of the hours by which clocks may be put back, one by one, since they may be put forward or back
+/// on the way.
+fn minutes_after(at: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
     let start = at.with_second(0).and_then(|at| at.with_nanosecond(0)).unwrap_or(at);
-    (1..=26 * 60).map(|minutes| start + TimeDelta::minutes(minutes)).find(|at| !is_quiet(minute(*at)))
+    (1..=26 * 60).map(move |minutes| start + TimeDelta::minutes(minutes))
 }
 
 /// The contact point of a channel: the primary one unless it cannot be reached, then the next that can.
@@ -114,6 +146,27 @@ mod tests {
         assert_eq!(quiet_until(&noon, "", at("2026-06-15T12:30:00Z")), Some(at("2026-06-15T13:00:00Z")));
         assert_eq!(quiet_until(&noon, "", at("2026-06-15T13:00:00Z")), None);
         assert_eq!(quiet_until(&ContactSection::default(), "", at("2026-06-15T13:00:00Z")), None);
+    }
+
+    #[test]
+    fn preferred_hours_that_are_quiet_are_none() {
+        let mut evening = quiet(20 * 60, 7 * 60);
+        let preferences = evening.preferences.as_mut().unwrap();
+        (preferences.preferred_from_minute, preferences.preferred_until_minute) = (Some(18 * 60), Some(21 * 60));
+        for (zone, now, from) in [
+            ("Europe/Berlin", "2026-06-15T10:00:00Z", Some("2026-06-15T16:00:00Z")),
+            ("Europe/Berlin", "2026-06-15T16:00:00Z", None),
+            ("Europe/Berlin", "2026-06-15T18:30:00Z", Some("2026-06-16T16:00:00Z")),
+            // The night in which clocks are put back is an hour longer.
+            ("Europe/Berlin", "2026-10-24T18:00:00Z", Some("2026-10-25T17:00:00Z")),
+        ] {
+            assert_eq!(preferred_from(&evening, zone, at(now)), from.map(at), "{zone} {now}");
+        }
+        let mut never = quiet(18 * 60, 7 * 60);
+        let preferences = never.preferences.as_mut().unwrap();
+        (preferences.preferred_from_minute, preferences.preferred_until_minute) = (Some(19 * 60), Some(20 * 60));
+        assert_eq!(preferred_from(&never, "", at("2026-06-15T12:00:00Z")), None);
+        assert_eq!(preferred_from(&quiet(0, 1), "", at("2026-06-15T12:00:00Z")), None);
     }
 
     #[test]

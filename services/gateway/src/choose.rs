@@ -52,6 +52,7 @@ pub async fn choose(
         };
         reply.passed.push(PassedChannel { channel: channel.into(), obstacle: obstacle.into() });
     }
+    reply.preferred_time = channel::preferred_from(&contact, &zone, at).map(timestamp);
     let waits = reply.passed.iter().any(|passed| passed.obstacle() == ChannelObstacle::QuietHours);
     reply.quiet_until_time = channel::quiet_until(&contact, &zone, at).filter(|_| waits).map(timestamp);
     Ok(reply)

@@ -53,12 +53,15 @@ async fn upsert(tx: &mut Tx, customer: Uuid, preferences: &ContactPreferences) -
     let query = sqlx::query!(
         r#"
         insert into contact.preferences
-            (customer_id, channels, quiet_from_minute, quiet_until_minute, cap_purposes, cap_counts, cap_days)
-        values ($1, $2, $3, $4, $5, $6, $7)
+            (customer_id, channels, quiet_from_minute, quiet_until_minute, cap_purposes, cap_counts, cap_days,
+             preferred_from_minute, preferred_until_minute)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         on conflict (customer_id) do update
         set channels = excluded.channels, quiet_from_minute = excluded.quiet_from_minute,
             quiet_until_minute = excluded.quiet_until_minute, cap_purposes = excluded.cap_purposes,
-            cap_counts = excluded.cap_counts, cap_days = excluded.cap_days, updated_at = clock_timestamp()
+            cap_counts = excluded.cap_counts, cap_days = excluded.cap_days,
+            preferred_from_minute = excluded.preferred_from_minute,
+            preferred_until_minute = excluded.preferred_until_minute, updated_at = clock_timestamp()
         "#,
         customer,
         &preferences.channels,
@@ -66,7 +69,9 @@ async fn upsert(tx: &mut Tx, customer: Uuid, preferences: &ContactPreferences) -
         preferences.quiet_until_minute,
         &purposes,
         &counts,
-        &days
+        &days,
+        preferences.preferred_from_minute,
+        preferences.preferred_until_minute
     );
     sql("insert contact.preferences", query.execute(tx.sql())).await?;
     Ok(())
