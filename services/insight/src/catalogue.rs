@@ -19,7 +19,9 @@ use crate::{
 
 /// Two counts are at least so far apart.
 const PAUSE: Duration = Duration::from_secs(1);
-/// And so many times as long as one takes.
+/// What has not changed for so long is counted.
+const QUIET: Duration = Duration::from_secs(3);
+/// While changes go on, two counts are so many times as far apart as one takes.
 const SHARE: u32 = 4;
 
 /// Something that is sold, as the order describes it that was followed last.
@@ -136,28 +138,46 @@ impl Catalogue {
 pub fn keep(store: Store) -> Newest {
     let (sender, newest) = watch::channel(None);
     tokio::spawn(async move {
-        let mut counted = None;
+        let mut rhythm = Rhythm { counted: None, seen: None, changed: Instant::now(), next: Instant::now() };
         while !sender.is_closed() && !store.db.pool().is_closed() {
-            let began = Instant::now();
-            match again(&store, &mut counted).await {
+            match rhythm.again(&store).await {
                 Ok(Some(catalogue)) => drop(sender.send(Some(Arc::new(catalogue)))),
                 Ok(None) => (),
                 Err(fault) => {
                     tracing::warn!(reason = fault.into_failure().reason().name, "baskets could not be counted");
                 }
             }
-            tokio::time::sleep(PAUSE.max(began.elapsed() * SHARE)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     });
     newest
 }
 
-async fn again(store: &Store, counted: &mut Option<i64>) -> Result<Option<Catalogue>> {
-    let newest = Some(store.newest().await?);
-    if *counted == newest {
-        return Ok(None);
+/// When to count.
+struct Rhythm {
+    /// Up to which change baskets were counted.
+    counted: Option<i64>,
+    /// Up to which there are any, since when.
+    seen: Option<i64>,
+    changed: Instant,
+    /// When they are counted though they go on changing.
+    next: Instant,
+}
+
+impl Rhythm {
+    /// Counts if something has changed and it is time to.
+    async fn again(&mut self, store: &Store) -> Result<Option<Catalogue>> {
+        let newest = Some(store.newest().await?);
+        let began = Instant::now();
+        if std::mem::replace(&mut self.seen, newest) != newest {
+            self.changed = began;
+        }
+        if self.counted == newest || began < self.next.min(self.changed + QUIET) {
+            return Ok(None);
+        }
+        let catalogue = Catalogue::count(store).await?;
+        self.counted = newest;
+        self.next = Instant::now() + began.elapsed() * SHARE;
+        Ok(Some(catalogue))
     }
-    let catalogue = Catalogue::count(store).await?;
-    *counted = newest;
-    Ok(Some(catalogue))
 }
