@@ -186,7 +186,12 @@ impl Processes {
         let environment = self.environment(service);
         Self::signal(self.ids[service], "-KILL");
         let (binary, more) = (binary(service), self.more.clone());
+        let listen = environment.iter().find(|(name, _)| name == "CLIENTELE_LISTEN").unwrap().1.clone();
         move || {
+            // Who was killed a moment ago may not be gone yet.
+            while std::net::TcpListener::bind(&listen).is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
             let process = std::process::Command::new(&binary).env_clear().envs(environment.clone()).spawn().unwrap();
             let id = process.id();
             more.lock().unwrap().push((process, None));

@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access::InternalKey;
+use access::{Caller, InternalKey, Purpose};
+use axum::{Router, routing::any};
 use client::channel_as;
+use proto::{Codec, Composed};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber};
 use server::{Gate, Network, Serving, Well};
 use tempfile::TempDir;
@@ -45,8 +47,18 @@ impl Authority {
     }
 }
 
+type Served = (String, CancellationToken, JoinHandle<anyhow::Result<()>>);
+
+fn key() -> InternalKey {
+    InternalKey::new("test", &[0; 32])
+}
+
 /// A server that answers for its health alone. Answers its URL and what ends it.
-async fn serve(network: Network) -> (String, CancellationToken, JoinHandle<anyhow::Result<()>>) {
+async fn serve(network: Network) -> Served {
+    serve_these(Routes::default(), network).await
+}
+
+async fn serve_these(routes: Routes, network: Network) -> Served {
     let stop = CancellationToken::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -54,8 +66,8 @@ async fn serve(network: Network) -> (String, CancellationToken, JoinHandle<anyho
         name: "test",
         services: Vec::new(),
         ready: Well::Always,
-        routes: Routes::default(),
-        gate: Gate::Internal(InternalKey::new("test", &[0; 32])),
+        routes,
+        gate: Gate::Internal(key()),
         listener,
         network,
         admission_floor: 16,
@@ -150,4 +162,32 @@ async fn processes_know_each_other_by_certificates_that_turn() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("the new certificate is not shown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_outlives_the_ceiling_of_the_drain() {
+    const PATH: &str = "/clientele.profile.v1.ProfileService/GetProfile";
+    let endless = Routes::from(Router::new().route(PATH, any(std::future::pending::<()>)));
+    let (url, stop, served) = serve_these(endless, Network::default()).await;
+    let call = tokio::spawn(async move {
+        let purpose = Purpose::parse("service").unwrap();
+        let mut request = tonic::Request::new(Composed::default());
+        let caller = Caller { subject: "test".into(), purpose };
+        request.metadata_mut().insert("authorization", key().authorization(&caller));
+        request.metadata_mut().insert(access::PURPOSE_HEADER, purpose.name().parse().unwrap());
+        // Its time is not up before the ceiling.
+        request.set_timeout(5 * server::DRAIN_CEILING);
+        let mut grpc = tonic::client::Grpc::new(client::channel(&url).unwrap());
+        grpc.ready().await.unwrap();
+        let codec = Codec::<Composed, Composed>::default();
+        grpc.unary(request, http::uri::PathAndQuery::from_static(PATH), codec).await.map(drop)
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    stop.cancel();
+    served.await.unwrap().unwrap();
+    let took = began.elapsed();
+    assert!(!call.is_finished(), "it was no call in flight");
+    assert!(took >= server::DRAIN_CEILING, "a call in flight was given {took:?}");
+    assert!(took < server::DRAIN_CEILING + Duration::from_secs(5), "it took {took:?}");
 }
