@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What has not changed for so long is counted.
 const QUIET: Duration = Duration::from_secs(3);
 /// While changes go on, two counts are so many times as far apart as one takes.
-const SHARE: u32 = 4;
+const SHARE: u32 = 9;
 
 /// Something that is sold, as the order describes it that was followed last.
 #[derive(Clone)]
