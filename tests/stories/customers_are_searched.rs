@@ -6,7 +6,7 @@ use proto::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use sqlx::{PgConnection, Row};
-use tests::{Installation, reason, violations};
+use tests::{Installation, followed, reason, violations};
 
 /// A customer as a filter sees one.
 struct Person {
@@ -194,6 +194,8 @@ async fn what_is_read_is_what_is_answered() {
         let batch = BatchAddContactPointsRequest { requests: people.iter().enumerate().map(request).collect() };
         client.contact().batch_add_contact_points(batch).await.unwrap();
     }
+    // Insight reads profiles too while it follows.
+    followed(&client).await;
     let mut sql = installation.sql().await;
     sqlx::raw_sql("analyze profile.profiles, profile.name_tokens, profile.customers, contact.contact_points")
         .execute(&mut sql)
