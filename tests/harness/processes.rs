@@ -182,15 +182,15 @@ impl Processes {
     }
 
     /// Kills a service's process, and gives what brings it back in its place, as a process with this id.
-    pub fn kill(&self, service: &str) -> impl Fn() -> u32 + use<> {
+    pub fn kill(&self, service: &str) -> impl AsyncFn() -> u32 + use<> {
         let environment = self.environment(service);
         Self::signal(self.ids[service], "-KILL");
         let (binary, more) = (binary(service), self.more.clone());
         let listen = environment.iter().find(|(name, _)| name == "CLIENTELE_LISTEN").unwrap().1.clone();
-        move || {
+        async move || {
             // Who was killed a moment ago may not be gone yet.
             while std::net::TcpListener::bind(&listen).is_err() {
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             let process = std::process::Command::new(&binary).env_clear().envs(environment.clone()).spawn().unwrap();
             let id = process.id();

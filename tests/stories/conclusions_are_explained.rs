@@ -371,13 +371,13 @@ async fn a_follower_that_is_killed_at_any_moment_misses_nothing_and_counts_nothi
     let revive = processes.kill("insight");
     for _ in 0..tests::soak("KILLS", 3) {
         tokio::time::sleep(Duration::from_millis(chance.random_range(0..1500))).await;
-        let id = revive();
+        let id = revive().await;
         tokio::time::sleep(Duration::from_millis(chance.random_range(200..1500))).await;
         Processes::signal(id, "-KILL");
     }
     over.store(true, Ordering::Relaxed);
     writer.await.unwrap();
-    revive();
+    revive().await;
     let mut sql = PgConnection::connect(&processes.plan.database_url).await.unwrap();
     let recount = "
         with days as (

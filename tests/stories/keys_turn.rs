@@ -100,7 +100,7 @@ async fn data_keys_are_wrapped_anew_while_everything_is_served() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let rest = left(&mut sql, 2).await;
     assert!(rest > 0, "it was done before it was killed, so this shows nothing");
-    revive();
+    revive().await;
     let turned = rotate.wait_with_output().await.unwrap();
     assert!(turned.status.success());
     assert_eq!(left(&mut sql, 2).await, 0);

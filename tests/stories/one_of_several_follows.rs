@@ -52,7 +52,7 @@ async fn one_process_follows_and_another_goes_on_when_it_ends() {
 
     let again = processes.kill("insight");
     ordered(&client, &fixture, 3).await;
-    again();
+    again().await;
     second.end("-TERM").await;
     ordered(&client, &fixture, 4).await;
     processes.stop();

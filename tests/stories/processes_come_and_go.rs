@@ -204,7 +204,7 @@ async fn what_a_killed_process_said_yes_to_is_there_and_nothing_is_doubled() {
         let killed = Instant::now();
         let again = deployment.processes.kill(service);
         tokio::time::sleep(Duration::from_millis(500)).await;
-        again();
+        again().await;
         deployment.processes.ready(service).await;
         disturbed.push(killed..Instant::now() + RECOVERY);
         tokio::time::sleep(RECOVERY + Duration::from_secs(1)).await;

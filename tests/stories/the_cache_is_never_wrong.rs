@@ -193,7 +193,7 @@ async fn a_service_that_dies_between_commit_and_fence_leaves_nothing_stale() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let before = get(&client, id, Vec::new()).await.unwrap();
     assert_eq!(points(&before), 100, "the fence was raised after all, so this test shows nothing");
-    revive();
+    revive().await;
     // Who has the token never sees the old section, and soon nobody does.
     let (began, mut fresh) = (Instant::now(), 0);
     while fresh < 100 {
