@@ -29,8 +29,8 @@ pub fn ways(contact: &ContactSection, zone: &str, at: DateTime<Utc>) -> Vec<Way>
 
 /// When the quiet hours end, if it is quiet.
 pub fn quiet_until(contact: &ContactSection, zone: &str, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let is_quiet = |at| Hours::quiet(contact, zone).is_some_and(|quiet| quiet.hold(at));
-    if is_quiet(at) { minutes_after(at).find(|at| !is_quiet(*at)) } else { None }
+    let quiet = Hours::quiet(contact, zone)?;
+    if quiet.hold(at) { minutes_after(at).find(|at| !quiet.hold(*at)) } else { None }
 }
 
 /// When the preferred hours that are not quiet begin next, if it is none of them.
