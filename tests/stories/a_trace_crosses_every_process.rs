@@ -62,6 +62,9 @@ async fn one_look_up_is_one_trace_from_the_caller_to_the_statements() {
     metadata.insert("authorization", format!("Bearer {}", processes.token).parse().unwrap());
     metadata.insert("clientele-purpose", "service".parse().unwrap());
     customers.get_customer(request).await.unwrap();
+    // From the time that it took to its trace.
+    let exemplar = format!("# {{trace_id=\"{trace_id}\"}}");
+    assert!(processes.metrics("gateway").await.contains(&exemplar));
 
     let trace_id = hex(trace_id);
     for _ in 0..100 {

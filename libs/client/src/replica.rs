@@ -236,3 +236,40 @@ impl Replicas {
         self.known.read().expect("no holder panics").iter().any(|replica| replica.is(SERVING))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(replicas: &Replicas) -> Vec<Arc<Replica>> {
+        replicas.known.read().unwrap().clone()
+    }
+
+    /// `localhost` stands for the name of a headless service.
+    #[tokio::test]
+    async fn a_name_that_leads_elsewhere_is_followed() {
+        let endpoint = Endpoint::from_static("http://localhost:50051");
+        let replicas = Replicas::of(endpoint, vec!["localhost:50051".into()], None).unwrap();
+        while addresses(&replicas).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let before = addresses(&replicas);
+        let stays = before[0].clone();
+        let gone: SocketAddr = "127.0.0.99:50051".parse().unwrap();
+        replicas.become_these(vec![gone, stays.address]);
+        let with_gone = addresses(&replicas);
+        assert!(with_gone.iter().any(|replica| replica.address == gone));
+        assert!(with_gone.iter().any(|replica| Arc::ptr_eq(replica, &stays)), "it keeps its connections");
+
+        tokio::time::timeout(LOOK_UP + CALM, async {
+            while addresses(&replicas).iter().any(|replica| replica.address == gone) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
+        .expect("names are looked up again");
+        let after = addresses(&replicas);
+        assert_eq!(after.len(), before.len());
+        assert!(after.iter().any(|replica| Arc::ptr_eq(replica, &stays)));
+    }
+}

@@ -82,3 +82,16 @@ async fn where_most_is_refused_nothing_is_asked_again() {
     // As many as half of the budget's thousand tokens are asked again.
     assert!((895..905).contains(&seen.load(Relaxed)), "{seen:?}");
 }
+
+/// Of the channels about every second one tries first where nobody is.
+#[tokio::test]
+async fn what_nobody_has_seen_is_asked_elsewhere_whatever_it_is_and_for_nothing() {
+    let (url, seen) = server(0, Code::Ok, "").await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for calls in 1..=40 {
+        let request = http::Request::post(COUNTED).body(Body::empty()).unwrap();
+        let response = channel(&format!("{url},{gone}")).unwrap().oneshot(request).await.unwrap();
+        assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::Ok);
+        assert_eq!(seen.load(Relaxed), calls);
+    }
+}

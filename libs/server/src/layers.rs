@@ -397,6 +397,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_asked_of_somebody_behind_is_not_asked_again_in_front() {
+        async fn refused(reason: error::Reason) -> Response {
+            refusal(Failure::from(reason).retry_after(Duration::from_millis(70)))
+        }
+        let router = Router::new()
+            .route("/some.Service/OfTheDatabase", any(|| refused(reason::DATABASE_UNAVAILABLE)))
+            .route("/some.Service/Behind", any(|| refused(reason::SERVICE_UNAVAILABLE)))
+            .route("/some.Service/FullBehind", any(|| refused(reason::OVERLOADED)))
+            .route("/some.Service/Wrong", any(|| refused(reason::CUSTOMER_NOT_FOUND)));
+        let stack = stack(router, CancellationToken::new());
+        for (path, pushback) in [
+            ("/some.Service/OfTheDatabase", Some("70")),
+            ("/some.Service/Behind", Some("-1")),
+            ("/some.Service/FullBehind", Some("-1")),
+            ("/some.Service/Wrong", None),
+        ] {
+            let response = known_call(&stack, path).await;
+            let told = response.headers().get(PUSHBACK).map(|told| told.to_str().unwrap());
+            assert_eq!(told, pushback, "{path}");
+        }
+    }
+
+    #[tokio::test]
     async fn more_streams_than_there_is_room_for_are_refused_until_one_ends() {
         let stack = stack(Router::new().route(WATCH, any(silent)), CancellationToken::new());
         let mut open = Vec::new();
