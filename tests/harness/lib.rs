@@ -82,6 +82,7 @@ pub async fn plan_on(admin_url: &str) -> (Plan, TempDir) {
         redis_users: false,
         connections: 5,
         min_group_size: MIN_GROUP_SIZE,
+        holidays_folder: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/harness/holidays").into()),
     };
     (plan, state)
 }

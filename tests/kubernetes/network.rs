@@ -25,6 +25,7 @@ fn calls() -> Edges {
         redis_users: false,
         connections: 1,
         min_group_size: 10,
+        holidays_folder: None,
     };
     let mut calls = Edges::new();
     for caller in SERVICES {

@@ -1,6 +1,7 @@
 //! What customers are inclined to, and who is inclined to something, with reasons and if they allow it.
 
-use client::request_id;
+use client::{Client, request_id};
+use clientele::suite::Suite;
 use proto::{consent::v1::*, insight::v1::*, order_history::v1::*, profile::v1::*};
 use tests::{Fixture, Installation, evidence, followed, get, order, reason};
 
@@ -11,9 +12,10 @@ async fn a_customer_is_shown_with_habits_and_found_by_them() {
     let installation = Installation::start().await;
     let client = installation.client();
     let fixture = Fixture::create(&client).await;
-    let requests = (0..8).map(|_| CreateProfileRequest {
+    let region = |i| if i == 0 { "RU" } else { "" };
+    let requests = (0..8).map(|i| CreateProfileRequest {
         request_id: request_id(),
-        profile: Some(Profile { time_zone: "Asia/Vladivostok".into(), ..Default::default() }),
+        profile: Some(Profile { time_zone: "Asia/Vladivostok".into(), region: region(i).into(), ..Default::default() }),
         ..Default::default()
     });
     let request = BatchCreateProfilesRequest { requests: requests.collect() };
@@ -63,6 +65,7 @@ async fn a_customer_is_shown_with_habits_and_found_by_them() {
         // Midnight of UTC is ten o'clock in Vladivostok.
         (AffinityKind::Hour, "10", 5),
         (AffinityKind::Weekday, "wednesday", 5),
+        (AffinityKind::Holiday, "Новый год", 1),
     ];
     assert_eq!(told, expected.map(|(kind, value, count)| (kind, value.to_owned(), count)));
     let basket = &affinity.baskets[0];
@@ -108,4 +111,27 @@ async fn a_customer_is_shown_with_habits_and_found_by_them() {
     };
     let wanted = client.insight().list_interested_customers(request).await.unwrap().into_inner().customers;
     assert!(wanted.iter().all(|interested| interested.customer_id != customers[7]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_calendar_nothing_is_divided_by_holidays() {
+    let (mut plan, _state) = tests::plan().await;
+    plan.holidays_folder = None;
+    let suite = Suite::start(&plan).await.unwrap();
+    let token = plan.keys.token("test", &[], 1).unwrap();
+    let client = Client::new(&format!("http://{}", suite.address), &token, "service").unwrap();
+    let request = GetDemandRequest {
+        currency_code: "EUR".into(),
+        division: DemandDivision::Holiday.into(),
+        first_month: "2025-01".into(),
+        last_month: "2025-02".into(),
+        ..Default::default()
+    };
+    let failure = client.insight().get_demand(request).await.err().unwrap();
+    assert_eq!(reason(&failure), "HOLIDAYS_NOT_CONFIGURED");
+    suite.stop().await.unwrap();
+
+    plan.holidays_folder = Some("/nowhere".into());
+    let refusal = format!("{:#}", Suite::start(&plan).await.err().unwrap());
+    assert!(refusal.contains("cannot read /nowhere"), "{refusal}");
 }

@@ -225,7 +225,10 @@ async fn demand_equals_a_recount_to_the_cent_and_nothing_is_told_of_few() {
     let installation = Installation::start().await;
     let client = installation.client();
     let mut chance = StdRng::seed_from_u64(tests::seed());
-    let customers = create(&client, (0..40).map(|_| Profile::default()).collect()).await;
+    // For half of them it is still the day before at midnight of UTC, and there 3 March is a holiday.
+    let region = |i| if i < 20 { "PT-11" } else { "" };
+    let profile = |i| Profile { region: region(i).into(), time_zone: "America/New_York".into(), ..Default::default() };
+    let customers = create(&client, (0..40).map(profile).collect()).await;
     let mut orders = Vec::new();
     for number in 0..400 {
         let month = chance.random_range(0..6);
@@ -239,6 +242,7 @@ async fn demand_equals_a_recount_to_the_cent_and_nothing_is_told_of_few() {
                 line_number,
                 sku: format!("sku-{sku}"),
                 category_path: vec!["all".into(), format!("c{}", sku % 3)],
+                brand: if sku < 4 { "A" } else { "B" }.into(),
                 quantity: chance.random_range(1..4),
                 amount_minor,
                 ..Default::default()
@@ -267,7 +271,18 @@ async fn demand_equals_a_recount_to_the_cent_and_nothing_is_told_of_few() {
     use DemandDivision::*;
     let of_item: Named = |demand| demand.item.as_ref().map(|item| item.sku.clone()).unwrap_or_default();
     let of_value: Named = |demand| demand.value.clone();
-    let questions: [(GetDemandRequest, &str, Named); 5] = [
+    let portuguese = customers[..20].iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",");
+    let on_carnaval = format!(
+        "case when o.placed_at = '2025-03-04Z' and o.customer_id in ({portuguese}) then 'Carnaval' else 'another' end"
+    );
+    let of_day: Named = |demand| if demand.value.is_empty() { "another".into() } else { demand.value.clone() };
+    let questions: [(GetDemandRequest, &str, Named); 7] = [
+        (
+            request(&[], "", Brand),
+            "case when sku in ('sku-0', 'sku-1', 'sku-2', 'sku-3') then 'A' else 'B' end",
+            of_value,
+        ),
+        (request(&[], "", Holiday), &on_carnaval, of_day),
         (request(&[], "", Unspecified), "''", of_value),
         (request(&[], "", Store), "o.store_id", of_value),
         (request(&["all"], "", Store), "o.store_id", of_value),
@@ -306,6 +321,7 @@ async fn demand_equals_a_recount_to_the_cent_and_nothing_is_told_of_few() {
     }
     let everything = get(request(&[], "", Unspecified)).await.demands.remove(0);
     assert_eq!((everything.months.len(), everything.trend.is_some()), (6, true));
+    assert_eq!(everything.forecast.unwrap().month, "2025-07");
     assert!(get(request(&["nothing"], "", Unspecified)).await.demands.is_empty());
     let failure = client.insight().get_demand(request(&[], "nothing", Item)).await.err().unwrap();
     assert_eq!(reason(&failure), "ITEM_NOT_FOUND");

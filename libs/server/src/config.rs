@@ -50,6 +50,10 @@ pub struct ServiceConfig {
     /// Insight tells demand and counts by dimension only of so many customers at least; 10 unless said.
     #[serde(default = "default_group")]
     pub min_group_size: u32,
+    /// The folder with a calendar of holidays (iCalendar) for each region, `PT.ics`, by which insight divides; without it
+    /// it knows none.
+    #[serde(default)]
+    pub holidays_folder: Option<PathBuf>,
     /// Where Redis is; without it every read goes to the database.
     #[serde(default)]
     pub redis_url: Option<String>,

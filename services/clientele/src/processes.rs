@@ -53,6 +53,7 @@ impl Processes {
             for (variable, url) in upstreams {
                 command.envs(url.map(|url| (variable, url)));
             }
+            command.envs(config.holidays_folder.map(|folder| ("CLIENTELE_HOLIDAYS_FOLDER", folder)));
             cached(&mut command, &config.redis_url, &config.cache_key_file);
             command.envs(operations.next().map(|address| ("CLIENTELE_OPERATIONS_LISTEN", address)));
             children.push((name, command.spawn().with_context(|| format!("{name} does not start"))?));

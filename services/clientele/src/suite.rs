@@ -54,6 +54,8 @@ pub struct Plan {
     pub connections: u32,
     /// Insight tells numbers of several customers only of so many at least.
     pub min_group_size: u32,
+    /// Insight's calendars of holidays.
+    pub holidays_folder: Option<PathBuf>,
 }
 
 impl Plan {
@@ -79,6 +81,7 @@ impl Plan {
             loyalty_url: followed(loyalty::NAME),
             consent_url: followed(consent::NAME),
             min_group_size: self.min_group_size,
+            holidays_folder: self.holidays_folder.clone().filter(|_| name == insight::NAME),
             redis_url: self.redis_url(name)?,
             cache_key_file: Some(self.keys.cache_key_file()),
             drain_seconds: 0,

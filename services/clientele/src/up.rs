@@ -41,6 +41,9 @@ pub struct Up {
     /// Tells demand and counts by dimension only of so many customers at least.
     #[arg(long, default_value_t = 10, env = "CLIENTELE_MIN_GROUP_SIZE")]
     min_group_size: u32,
+    /// The folder with a calendar of holidays (iCalendar) for each region: `PT.ics`.
+    #[arg(long, env = "CLIENTELE_HOLIDAYS_FOLDER")]
+    holidays: Option<PathBuf>,
     /// Imports the CDNOW sample and shows a customer.
     #[arg(long)]
     demo: bool,
@@ -83,6 +86,7 @@ impl Up {
             redis_users: self.redis_url.is_none(),
             connections: 20,
             min_group_size: self.min_group_size,
+            holidays_folder: self.holidays.clone(),
         };
         println!("starting eight services …");
         let start = async {

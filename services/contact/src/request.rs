@@ -102,3 +102,42 @@ fn value(point: &ContactPoint, violations: &mut Violations) {
         violations.add(format!("contact_point.postal_address.{field}"), text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::contact::v1::ContactPreferences;
+
+    use super::*;
+
+    #[test]
+    fn hours_have_both_ends_or_none_and_are_never_empty() {
+        for (quiet, preferred, told) in [
+            ((None, None), (None, None), vec![]),
+            ((Some(0), Some(60)), (Some(1200), Some(60)), vec![]),
+            (
+                (Some(0), None),
+                (None, Some(60)),
+                vec!["preferences.quiet_until_minute", "preferences.preferred_until_minute"],
+            ),
+            (
+                (Some(7), Some(7)),
+                (Some(0), Some(0)),
+                vec!["preferences.quiet_until_minute", "preferences.preferred_until_minute"],
+            ),
+        ] {
+            let preferences = ContactPreferences {
+                quiet_from_minute: quiet.0,
+                quiet_until_minute: quiet.1,
+                preferred_from_minute: preferred.0,
+                preferred_until_minute: preferred.1,
+                ..Default::default()
+            };
+            let mut violations = Violations::default();
+            let request = SetContactPreferencesRequest { preferences: Some(preferences), ..Default::default() };
+            super::preferences(&request, &mut violations);
+            let texts = violations.into_result().err().map(|failure| failure.invalid_fields()).unwrap_or_default();
+            let fields: Vec<&str> = texts.iter().filter_map(|text| text.split(':').next()).collect();
+            assert_eq!(fields, told);
+        }
+    }
+}

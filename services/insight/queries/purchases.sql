@@ -1,7 +1,8 @@
--- The newest purchases of customers, and the customers' time zones; what is in them only when asked for.
+-- The newest purchases of customers, and the customers' time zones and regions; what is in them only when asked for.
 select
     c.customer_id as "customer_id!",
     coalesce(t.value, '') as "time_zone!",
+    coalesce(r.value, '') as "region!",
     p.placed_at,
     p.channel,
     p.store_id,
@@ -14,6 +15,7 @@ select
     coalesce(l.brands, '{}') as "brands!"
 from unnest($1::uuid[]) as c (customer_id)
 left join insight.traits t on t.customer_id = c.customer_id and t.dimension = 'time_zone'
+left join insight.traits r on r.customer_id = c.customer_id and r.dimension = 'region'
 cross join lateral (
     select * from insight.purchases where customer_id = c.customer_id order by placed_at desc, order_id limit $2
 ) p

@@ -10,6 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
+use chrono_tz::Tz;
 use proto::{
     insight::v1::{DemandDivision as Division, *},
     order_history::v1::SalesChannel,
@@ -19,10 +20,11 @@ use tokio::sync::Semaphore;
 
 use self::{
     month::{Month, Name, Sale, Step},
-    trend::trend,
+    trend::{forecast, trend},
 };
 use crate::{
     catalogue::Item,
+    holidays::Holidays,
     reason, recommendation,
     request::Span,
     store::{Line, Store},
@@ -37,8 +39,11 @@ static ONE: Semaphore = Semaphore::const_new(1);
 /// Answers what the demand was in the months of a span.
 pub async fn get(store: &Store, request: &GetDemandRequest, span: Span, k: usize) -> Result<GetDemandResponse> {
     let _alone = ONE.acquire().await.map_err(|_| reason::INTERNAL_ERROR)?;
-    let items = Arc::new(store.items().await?);
     let division = request.division();
+    if division == Division::Holiday && store.holidays.is_empty() {
+        return Err(reason::HOLIDAYS_NOT_CONFIGURED.into());
+    }
+    let items = Arc::new(store.items().await?);
     let way: Vec<Step> = match request.sku.as_str() {
         "" => request.category_path.iter().cloned().map(Step::Category).collect(),
         sku => {
@@ -50,10 +55,12 @@ pub async fn get(store: &Store, request: &GetDemandRequest, span: Span, k: usize
     let mut months = Vec::new();
     for month in span.months() {
         let (from, until) = (midnight(month), midnight(month + Months::new(1)));
-        let lines = store.lines(&request.currency_code, from, until, &side(division)).await?;
-        let (items, way) = (items.clone(), way.clone());
-        let counted =
-            tokio::task::spawn_blocking(move || Month::of(&sales(&lines, &items, division), &way, division, k));
+        let (side, zone) = sides(division);
+        let lines = store.lines(&request.currency_code, from, until, &side, &zone).await?;
+        let (items, way, holidays) = (items.clone(), way.clone(), store.holidays.clone());
+        let counted = tokio::task::spawn_blocking(move || {
+            Month::of(&sales(&lines, &items, &holidays, division), &way, division, k)
+        });
         months.push((month, counted.await.map_err(|_| reason::INTERNAL_ERROR)?));
     }
     merge_beyond(&mut months);
@@ -75,7 +82,14 @@ pub async fn get(store: &Store, request: &GetDemandRequest, span: Span, k: usize
                 None => proto::insight::v1::Item { category_path, ..Default::default() },
             });
             let value = if sold.is_some() { String::new() } else { value };
-            Demand { value, item: sold, merged: false, trend: trend(&months, span), months }
+            Demand {
+                value,
+                item: sold,
+                merged: false,
+                trend: trend(&months, span),
+                forecast: forecast(&months, span),
+                months,
+            }
         })
         .collect();
     demands.sort_by_key(|demand| std::cmp::Reverse(demand.months.iter().map(|month| month.net_minor).sum::<i64>()));
@@ -89,19 +103,21 @@ fn midnight(day: NaiveDate) -> DateTime<Utc> {
     day.and_time(NaiveTime::MIN).and_utc()
 }
 
-/// What the store must say beside each line.
-fn side(division: Division) -> String {
-    match division {
+/// What the store must say beside each line, and where the customer's clock is if that counts.
+fn sides(division: Division) -> (String, String) {
+    let side = match division {
         Division::Store => "store".to_owned(),
         Division::SalesChannel => "channel".to_owned(),
-        Division::Region => name(Dimension::Region),
+        Division::Region | Division::Holiday => name(Dimension::Region),
         Division::AgeBand => name(Dimension::AgeBand),
         Division::Gender => name(Dimension::Gender),
-        Division::Unspecified | Division::Item => String::new(),
-    }
+        Division::Unspecified | Division::Item | Division::Brand => String::new(),
+    };
+    let zone = (division == Division::Holiday).then(|| name(Dimension::TimeZone));
+    (side, zone.unwrap_or_default())
 }
 
-fn sales<'a>(lines: &[Line], items: &'a BTreeMap<i32, Item>, division: Division) -> Vec<Sale<'a>> {
+fn sales<'a>(lines: &[Line], items: &'a BTreeMap<i32, Item>, holidays: &Holidays, division: Division) -> Vec<Sale<'a>> {
     let (mut customers, mut baskets) = (HashMap::new(), HashMap::new());
     let sale = |line: &Line| {
         let item = items.get(&line.item_id)?;
@@ -109,6 +125,11 @@ fn sales<'a>(lines: &[Line], items: &'a BTreeMap<i32, Item>, division: Division)
             Division::SalesChannel => {
                 let channel = line.value.parse().ok().and_then(|number: i32| SalesChannel::try_from(number).ok());
                 short(channel.unwrap_or_default().as_str_name(), "SALES_CHANNEL_")
+            }
+            Division::Brand => item.brand.clone(),
+            Division::Holiday => {
+                let zone = line.time_zone.parse().unwrap_or(Tz::UTC);
+                holidays.on(&line.value, line.placed_at.with_timezone(&zone).date_naive()).to_owned()
             }
             _ => line.value.clone(),
         };

@@ -18,6 +18,8 @@ pub const LATELY: i64 = 20;
 /// A purchase, as far as it shows habits.
 pub struct Purchase {
     pub placed_at: DateTime<Utc>,
+    /// The holiday on which it was, empty on any other day.
+    pub holiday: String,
     pub channel: i32,
     pub store_id: String,
     pub payment_method: String,
@@ -83,6 +85,7 @@ impl Habits {
             (Kind::Hour, local.hour().to_string()),
             (Kind::Weekday, local.format("%A").to_string().to_lowercase()),
             (Kind::PaymentMethod, purchase.payment_method.clone()),
+            (Kind::Holiday, purchase.holiday.clone()),
         ];
         let named = named.into_iter().filter(|(_, name)| !name.is_empty()).map(|(kind, name)| (kind, vec![name]));
         let brands = purchase.brands.iter().map(|brand| (Kind::Brand, vec![brand.clone()]));
@@ -159,6 +162,7 @@ mod tests {
     fn purchase(at: &str, channel: SalesChannel, category: &str, discount_minor: i64) -> Purchase {
         Purchase {
             placed_at: at.parse().unwrap(),
+            holiday: String::new(),
             channel: channel.into(),
             store_id: String::new(),
             payment_method: "card".into(),

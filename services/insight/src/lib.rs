@@ -9,6 +9,7 @@ mod catalogue;
 mod demand;
 mod follow;
 mod habit;
+mod holidays;
 mod lifetime;
 mod market;
 mod prediction;
@@ -45,7 +46,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{follow::Reads, service::Service, store::Store};
+use crate::{follow::Reads, holidays::Holidays, service::Service, store::Store};
 
 /// The service's one name.
 pub const NAME: &str = "insight";
@@ -75,6 +76,8 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
     let key = InternalKey::read(NAME, &config.internal_key_file)?;
     let keys = config.keys()?;
     let min_group_size = config.min_group_size;
+    let holidays = config.holidays_folder.as_deref().map(Holidays::read).transpose()?;
+    let holidays = Arc::new(holidays.unwrap_or_default());
     let peer = |url: Option<String>, name: &str| {
         let url = url.with_context(|| format!("CLIENTELE_{name}_URL is not set"))?;
         anyhow::Ok(Peer::new(client::channel_as(&url, network.tls.as_ref())?, key.clone()))
@@ -102,7 +105,7 @@ pub async fn start(config: ServiceConfig, listener: TcpListener, stop: Cancellat
         migrations: migrations(),
     })
     .await?;
-    let store = Store { db: db.clone() };
+    let store = Store { db: db.clone(), holidays };
     let load = loader(&store, section::load);
     let feed = Feed::start(db.clone(), load.clone());
     for (service, reads, peer) in followed {

@@ -7,6 +7,8 @@ pub use error::reason::INTERNAL_ERROR;
 
 pub const CONSENT_MISSING: Reason =
     reason(Code::FailedPrecondition, "CONSENT_MISSING", "The customer has not allowed this purpose.");
+pub const HOLIDAYS_NOT_CONFIGURED: Reason =
+    reason(Code::FailedPrecondition, "HOLIDAYS_NOT_CONFIGURED", "No calendar says which days are holidays.");
 pub const ITEM_NOT_FOUND: Reason = reason(Code::NotFound, "ITEM_NOT_FOUND", "Nobody bought such an item.");
 pub const NOT_COUNTED_YET: Reason =
     reason(Code::Unavailable, "NOT_COUNTED_YET", "The baskets are still being counted for the first time.");

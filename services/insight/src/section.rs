@@ -25,7 +25,7 @@ pub async fn load(store: Store, ids: Vec<Uuid>) -> Result<Vec<Section>> {
     let mut bodies = HashMap::new();
     let rows = store.section_rows(&ids).await?;
     // Read behind the versions, so that none is ever told with less than it stands for.
-    let mut habits = habits(&ids, habit::LATELY, true, &store.db).await?;
+    let mut habits = habits(&ids, habit::LATELY, true, &store.holidays, &store.db).await?;
     for row in rows {
         let mut section = InsightSection { value_tier_total_size: row.total as i32, ..Default::default() };
         for Valued { value, model } in row.values.0 {

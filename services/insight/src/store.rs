@@ -10,7 +10,7 @@ mod row;
 mod tiers;
 pub mod traits;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use proto::insight::v1::FollowedFeed;
@@ -25,10 +25,12 @@ pub use self::{
     models::Model,
     row::{Base, Value, day_number},
 };
+use crate::holidays::Holidays;
 
 #[derive(Clone)]
 pub struct Store {
     pub db: Db,
+    pub holidays: Arc<Holidays>,
 }
 
 /// What a section is made of.

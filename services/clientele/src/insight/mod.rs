@@ -211,12 +211,17 @@ impl OfDemand {
         let reply = client.insight().get_demand(request.clone()).await.map_err(failed)?.into_inner();
         let months: BTreeSet<&String> = reply.demands.iter().flat_map(|d| d.months.iter().map(|m| &m.month)).collect();
         let months: Vec<String> = months.into_iter().cloned().collect();
-        let mut table = table(&["what", "minor units", "by month", "a month more", "from", "to"]);
+        let mut table = table(&["what", "minor units", "by month", "a month more", "from", "to", "pieces next"]);
         for demand in &reply.demands {
             let total: i64 = demand.months.iter().map(|month| month.net_minor).sum();
             let trend = demand.trend.map(|trend| [trend.monthly_change_minor, trend.lower_minor, trend.upper_minor]);
             let [change, lower, upper] = trend.map_or_else(Default::default, |trend| trend.map(|n| format!("{n:.0}")));
-            table.add_row([called(demand), total.to_string(), sparks(demand, &months), change, lower, upper]);
+            let next = demand
+                .forecast
+                .as_ref()
+                .map(|next| format!("{:.0} ({:.0}–{:.0})", next.quantity, next.lower_quantity, next.upper_quantity));
+            let row = [called(demand), total.to_string(), sparks(demand, &months), change, lower, upper];
+            table.add_row(row.into_iter().chain([next.unwrap_or_default()]));
         }
         println!("{table}\nat least {} customers are behind each number", reply.min_group_size);
         let told = reply.demands.iter().filter(|demand| !demand.merged);

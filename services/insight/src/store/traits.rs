@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Store, items::SEPARATOR};
 use crate::{
     habit::{self, Habits, Purchase},
+    holidays::Holidays,
     traits::{Traits, name},
 };
 
@@ -50,7 +51,9 @@ pub async fn refresh(tx: &mut Tx, customers: &[Uuid]) -> Result<()> {
     if customers.is_empty() {
         return Ok(());
     }
-    let mut habits = habits(customers, habit::LATELY, false, tx.sql()).await?;
+    // By holidays nobody is counted.
+    let none = Holidays::default();
+    let mut habits = habits(customers, habit::LATELY, false, &none, tx.sql()).await?;
     let said = customers.iter().map(|customer| (*customer, habits.remove(customer).unwrap_or_default().traits()));
     let differs = differing(tx, said.collect()).await?;
     write(tx, &differs).await
@@ -113,6 +116,7 @@ pub async fn habits(
     customers: &[Uuid],
     purchases: i64,
     with_items: bool,
+    holidays: &Holidays,
     executor: impl sqlx::PgExecutor<'_>,
 ) -> Result<BTreeMap<Uuid, Habits>> {
     let query = sqlx::query_file!("queries/purchases.sql", customers, purchases, with_items, SEPARATOR);
@@ -121,8 +125,10 @@ pub async fn habits(
     for row in rows {
         let of = habits.entry(row.customer_id).or_default();
         of.zone = row.time_zone.parse().unwrap_or(Tz::UTC);
+        let day = row.placed_at.with_timezone(&of.zone).date_naive();
         of.purchases.push(Purchase {
             placed_at: row.placed_at,
+            holiday: holidays.on(&row.region, day).to_owned(),
             channel: row.channel,
             store_id: row.store_id,
             payment_method: row.payment_method,
@@ -140,7 +146,7 @@ pub async fn habits(
 impl Store {
     /// The habits of one customer.
     pub async fn habits(&self, customer: Uuid, purchases: i64) -> Result<Habits> {
-        let mut habits = habits(&[customer], purchases, true, &self.db).await?;
+        let mut habits = habits(&[customer], purchases, true, &self.holidays, &self.db).await?;
         Ok(habits.remove(&customer).unwrap_or_default())
     }
 }
