@@ -1,5 +1,6 @@
 //! Answers about demand: what was bought month by month, divided by one of its sides, and where it goes.
 
+mod forecast;
 mod month;
 mod trend;
 
@@ -19,8 +20,9 @@ use store::Result;
 use tokio::sync::Semaphore;
 
 use self::{
+    forecast::forecast,
     month::{Month, Name, Sale, Step},
-    trend::{forecast, trend},
+    trend::trend,
 };
 use crate::{
     catalogue::Item,

@@ -26,6 +26,7 @@ impl Holidays {
             // Beside files a mounted folder holds what its mount needs.
             if path.extension().is_some_and(|extension| extension == "ics") {
                 let region = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                ensure!(is_region(&region), "{} is not named by a region", path.display());
                 let days = fs::read_to_string(&path).map_err(anyhow::Error::from).and_then(|text| days(&text));
                 regions.insert(region, days.with_context(|| format!("{} is no calendar of holidays", path.display()))?);
             }
@@ -44,6 +45,15 @@ impl Holidays {
         let mut names = [region, country].into_iter().filter_map(|region| self.0.get(region)?.get(&day));
         names.next().map_or("", String::as_str)
     }
+}
+
+/// Whether it is written like a country of ISO 3166-1 or a part of one (ISO 3166-2).
+fn is_region(text: &str) -> bool {
+    let (country, part) = text.split_once('-').map_or((text, None), |(country, part)| (country, Some(part)));
+    let is_part = |part: &str| {
+        (1..=3).contains(&part.len()) && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+    };
+    country.len() == 2 && country.chars().all(|c| c.is_ascii_uppercase()) && part.is_none_or(is_part)
 }
 
 fn days(text: &str) -> anyhow::Result<BTreeMap<NaiveDate, String>> {
@@ -120,6 +130,12 @@ mod tests {
             ("", "2025-12-25", ""),
         ] {
             assert_eq!(holidays.on(region, day(on)), name, "{region} {on}");
+        }
+        for name in ["pt.ics", "Portugal.ics", "PT-.ics", "PT-LISB.ics"] {
+            write(name, calendar(&["SUMMARY:Natal\r\nDTSTART;VALUE=DATE:20251225"]));
+            let error = Holidays::read(folder.path()).err().unwrap().to_string();
+            assert!(error.contains("is not named by a region"), "{error}");
+            fs::remove_file(folder.path().join(name)).unwrap();
         }
     }
 
