@@ -225,7 +225,7 @@ async fn demand_equals_a_recount_to_the_cent_and_nothing_is_told_of_few() {
     let installation = Installation::start().await;
     let client = installation.client();
     let mut chance = StdRng::seed_from_u64(tests::seed());
-    // For half of them it is still the day before at midnight of UTC, and there 3 March is a holiday.
+    // At midnight of UTC it is still the day before for them, and 3 March is a holiday of one half.
     let region = |i| if i < 20 { "PT-11" } else { "" };
     let profile = |i| Profile { region: region(i).into(), time_zone: "America/New_York".into(), ..Default::default() };
     let customers = create(&client, (0..40).map(profile).collect()).await;
