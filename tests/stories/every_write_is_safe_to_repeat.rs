@@ -1,6 +1,6 @@
 use futures_util::future::join_all;
 use prost_reflect::DynamicMessage;
-use proto::{consent::v1::GrantConsentRequest, order_history::v1::*};
+use proto::{consent::v1::GrantConsentRequest, order_history::v1::*, profile::v1::GetProfileRequest};
 use serde_json::{Value, json};
 use tests::{Fixture, Installation, methods, reason};
 
@@ -59,6 +59,31 @@ async fn sixteen_duplicates_at_once_have_one_effect() {
             .collect();
         assert!(replies.windows(2).all(|pair| pair[0] == pair[1]), "{} answered otherwise", method.name());
         assert_eq!(installation.count(EFFECTS).await, before + 1, "{}", method.name());
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_that_its_twin_leaves_nothing_for_gets_the_twins_reply() {
+    let installation = Installation::start().await;
+    let (client, caller) = (installation.client(), installation.caller());
+    for _ in 0..4 {
+        let fixture = Fixture::create(&client).await;
+        // The first takes all points, and the state that the others name is gone with it.
+        let (mut redemption, _) = fixture.example("RedeemPoints").unwrap();
+        redemption["points"] = json!(100);
+        let request = GetProfileRequest { customer_id: fixture.customer_id.clone(), ..Default::default() };
+        let profile = client.profile().get_profile(request).await.unwrap().into_inner().profile.unwrap();
+        let (mut update, _) = fixture.example("UpdateProfile").unwrap();
+        update["etag"] = json!(profile.etag);
+        for (name, request) in [("RedeemPoints", redemption), ("UpdateProfile", update)] {
+            let method = methods().into_iter().find(|method| method.name() == name).unwrap();
+            let replies = join_all((0..16).map(|_| caller.json(&method, &request))).await;
+            let reply = |reply: Result<_, _>| reply.unwrap_or_else(|e| panic!("{name}: {}", reason(&e)));
+            let replies: Vec<_> = replies.into_iter().map(reply).collect();
+            let first = |reply: &&tonic::Response<_>| reply.metadata().get("clientele-replayed").is_none();
+            assert_eq!(replies.iter().filter(first).count(), 1, "{name}");
+            assert!(replies.windows(2).all(|pair| pair[0].get_ref() == pair[1].get_ref()), "{name} answered otherwise");
+        }
     }
 }
 

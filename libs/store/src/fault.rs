@@ -18,6 +18,8 @@ pub enum Fault {
     Database(sqlx::Error),
     /// These customers are new here: profile has to be asked whether they exist.
     Unanchored(Vec<Uuid>),
+    /// A concurrent twin of the request was faster: what it was answered is to be recalled.
+    Answered,
 }
 
 impl Fault {
@@ -47,6 +49,7 @@ impl Fault {
         let error = match self {
             Fault::Refused(failure) => return failure,
             Fault::Unanchored(_) => return reason::CUSTOMER_NOT_FOUND.into(),
+            Fault::Answered => return reason::WRITE_CONFLICT.into(),
             Fault::Database(error) => error,
         };
         match &error {

@@ -1,8 +1,7 @@
-//! Postgres as the judge. [`Db::write`] runs a repeatable write in one transaction: the request's
-//! row, the customers' versions, the work, the changes, the reply.
+//! Postgres as the judge. [`Db::write`] runs a repeatable write in one transaction: what is known of the
+//! request, the customers' versions, the work, the changes, the reply.
 
 mod anchor;
-mod batch;
 mod change;
 mod erase;
 mod fault;
@@ -18,16 +17,17 @@ mod token;
 mod transaction;
 mod value;
 mod well;
+mod write;
 
-pub use batch::{Outcome, Reply};
 pub use change::Change;
 pub use fault::{Constraint, Fault, Result};
 pub use migrate::{migrate, run};
 pub use page::{Page, page_size};
-pub use request::{Claim, Key};
+pub use request::Key;
 pub use section::{Body, Load, in_order, loader};
-pub use transaction::{Tx, Written};
+pub use transaction::Tx;
 pub use value::{check_past, check_time, time, timestamp, uuid};
+pub use write::{Outcome, Reply, Written};
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

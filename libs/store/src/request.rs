@@ -5,7 +5,7 @@ use prost::Message;
 use uuid::Uuid;
 use vault::Place;
 
-use crate::{Db, Result, Tx, sql};
+use crate::{Db, Fault, Result, Tx, sql};
 
 /// Replies are kept for eight days, a day more than is promised.
 const KEPT: &str = "8 days";
@@ -28,14 +28,17 @@ impl Key {
 }
 
 /// What is known of a request id.
-pub enum Claim {
-    /// Never seen: do the work, then settle.
+pub(crate) enum Known {
+    /// Never answered: do the work, then keep the reply.
     Fresh,
     /// Answered before with these bytes.
     Replay(Vec<u8>),
     /// Used before with other content.
     Reused,
 }
+
+/// A reply, the key it answers, and the customer whose erasure deletes it.
+pub(crate) type Answer = (Key, Vec<u8>, Option<Uuid>);
 
 impl Db {
     /// The key of a request. The digest is keyed, so the stored one tells nobody what was asked.
@@ -47,38 +50,17 @@ impl Db {
 }
 
 impl Tx {
-    /// Claims request ids, in ascending order, and waits for a concurrent twin of any. The ids
-    /// must be distinct.
-    pub async fn claim(&mut self, method: &'static str, keys: &[Key]) -> Result<Vec<Claim>> {
+    /// What is known of requests to one method.
+    pub(crate) async fn recall(&mut self, keys: &[Key]) -> Result<Vec<Known>> {
         let caller = self.call.caller.subject.to_string();
+        let method = keys.first().map_or("", |key| key.method);
         let ids: Vec<Uuid> = keys.iter().map(|key| key.request_id).collect();
-        let digests: Vec<Vec<u8>> = keys.iter().map(|key| key.digest.to_vec()).collect();
-        let fresh = sql(
-            "insert requests",
-            sqlx::query_scalar!(
-                r#"
-                insert into requests (caller, method, request_id, digest)
-                select $1, $2, id, digest from unnest($3::uuid[], $4::bytea[]) as request (id, digest) order by id
-                on conflict do nothing
-                returning request_id
-                "#,
-                caller,
-                method,
-                &ids,
-                &digests
-            )
-            .fetch_all(self.sql()),
-        )
-        .await?;
-        if fresh.len() == keys.len() {
-            return Ok(keys.iter().map(|_| Claim::Fresh).collect());
-        }
         let known = sql(
             "select requests",
             sqlx::query!(
                 r#"
                 select request_id, digest, reply as "reply!" from requests
-                where caller = $1 and method = $2 and request_id = any ($3) and reply is not null
+                where caller = $1 and method = $2 and request_id = any ($3)
                 "#,
                 caller,
                 method,
@@ -91,46 +73,44 @@ impl Tx {
         let mut known: HashMap<Uuid, _> = known.into_iter().map(|row| (row.request_id, row)).collect();
         keys.iter()
             .map(|key| match known.remove(&key.request_id) {
-                None => Ok(Claim::Fresh),
-                Some(row) if row.digest != key.digest => Ok(Claim::Reused),
-                Some(row) => Ok(Claim::Replay(self.keys().open(place(&caller, method, key.request_id), &row.reply)?)),
+                None => Ok(Known::Fresh),
+                Some(row) if row.digest != key.digest => Ok(Known::Reused),
+                Some(row) => Ok(Known::Replay(self.keys().open(place(&caller, method, key.request_id), &row.reply)?)),
             })
             .collect()
     }
 
-    /// Stores the replies of claimed requests, sealed by their customer's key.
-    pub async fn settle(&mut self, method: &'static str, replies: &[(Uuid, Vec<u8>, Option<Uuid>)]) -> Result<()> {
+    /// Keeps the replies of requests to one method, sealed by their customers' keys, in ascending order of the ids,
+    /// which must be distinct. It waits for a concurrent twin of any, and fails with `Answered` if one has committed.
+    pub(crate) async fn keep(&mut self, answers: &[Answer]) -> Result<()> {
+        let Some((Key { method, .. }, ..)) = answers.first() else { return Ok(()) };
         let caller = self.call.caller.subject.to_string();
-        let ids: Vec<Uuid> = replies.iter().map(|(id, ..)| *id).collect();
+        let (ids, digests): (Vec<Uuid>, Vec<Vec<u8>>) =
+            answers.iter().map(|(key, ..)| (key.request_id, key.digest.to_vec())).unzip();
+        let customers: Vec<Option<Uuid>> = answers.iter().map(|(.., customer)| *customer).collect();
         // What is about nobody is the service's own.
-        let owners: Vec<Uuid> = replies.iter().map(|(.., customer)| customer.unwrap_or_default()).collect();
+        let owners: Vec<Uuid> = customers.iter().map(|customer| customer.unwrap_or_default()).collect();
         self.own_held(&owners).await?;
-        let seal = |((id, reply, _), owner): (&(Uuid, Vec<u8>, _), &Uuid)| {
-            self.keys().seal(*owner, place(&caller, method, *id), reply)
+        let seal = |((key, reply, _), owner): (&Answer, &Uuid)| {
+            self.keys().seal(*owner, place(&caller, method, key.request_id), reply)
         };
-        let sealed: Vec<Vec<u8>> = replies.iter().zip(&owners).map(seal).collect::<Result<_, _>>()?;
-        let customers: Vec<Option<Uuid>> = replies.iter().map(|(.., customer)| *customer).collect();
-        // Not a join with `unnest`: on a young table without statistics Postgres would begin it with all
-        // of the caller's requests.
-        sql(
-            "update requests",
-            sqlx::query!(
-                r#"
-                update requests
-                set reply = ($4::bytea[])[array_position($3::uuid[], request_id)],
-                    customer_id = ($5::uuid[])[array_position($3::uuid[], request_id)]
-                where request_id = any ($3) and method = $2 and caller = $1
-                "#,
-                caller,
-                method,
-                &ids,
-                &sealed,
-                &customers as &[Option<Uuid>]
-            )
-            .execute(self.sql()),
-        )
-        .await?;
-        Ok(())
+        let sealed: Vec<Vec<u8>> = answers.iter().zip(&owners).map(seal).collect::<Result<_, _>>()?;
+        let query = sqlx::query!(
+            r#"
+            insert into requests (caller, method, request_id, digest, reply, customer_id)
+            select $1, $2, answer.* from unnest($3::uuid[], $4::bytea[], $5::bytea[], $6::uuid[])
+            as answer (id, digest, reply, customer_id) order by id
+            on conflict do nothing
+            "#,
+            caller,
+            method,
+            &ids,
+            &digests,
+            &sealed,
+            &customers as &[Option<Uuid>]
+        );
+        let kept = sql("insert requests", query.execute(self.sql())).await?.rows_affected();
+        if kept < answers.len() as u64 { Err(Fault::Answered) } else { Ok(()) }
     }
 }
 

@@ -4,14 +4,13 @@ use access::Call;
 use error::reason;
 use futures_util::future::BoxFuture;
 use metrics::{METRICS, by};
-use prost::Message;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Transaction};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 use vault::{DataKey, Keys, Vault};
 
-use crate::{Claim, Db, Fault, Key, Result};
+use crate::{Db, Fault, Result};
 
 /// A transaction under way.
 pub struct Tx {
@@ -30,50 +29,7 @@ pub struct Tx {
     pub(crate) made: Vec<(Uuid, Arc<DataKey>)>,
 }
 
-/// The reply of a repeatable write.
-pub struct Written<T> {
-    /// The reply, the same for every repetition.
-    pub reply: T,
-    /// Whether it was written by an earlier call.
-    pub replayed: bool,
-}
-
-impl<T> From<Written<T>> for tonic::Response<T> {
-    fn from(written: Written<T>) -> Self {
-        let mut response = tonic::Response::new(written.reply);
-        if written.replayed {
-            let value = tonic::metadata::MetadataValue::from_static("true");
-            response.metadata_mut().insert("clientele-replayed", value);
-        }
-        response
-    }
-}
-
 impl Db {
-    /// Runs a write that is repeatable by its key: a second call gets the first one's reply.
-    pub async fn write<T, W>(&self, call: &Call, key: Key, work: W) -> Result<Written<T>>
-    where
-        T: Message + Default + Send + 'static,
-        W: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
-    {
-        let work = Arc::new(work);
-        self.transact(call, move |tx| {
-            let work = work.clone();
-            Box::pin(async move {
-                match tx.claim(key.method, &[key]).await?.remove(0) {
-                    Claim::Replay(reply) => Ok(Written { reply: T::decode(reply.as_slice())?, replayed: true }),
-                    Claim::Reused => Err(reason::REQUEST_ID_REUSED.into()),
-                    Claim::Fresh => {
-                        let reply = work(tx).await?;
-                        tx.settle(key.method, &[(key.request_id, reply.encode_to_vec(), tx.owner)]).await?;
-                        Ok(Written { reply, replayed: false })
-                    }
-                }
-            })
-        })
-        .await
-    }
-
     /// Runs a transaction that is repeatable by itself. It runs in a task of its own, so a caller
     /// that goes away never leaves it half done, and one that goes before it begins ends it; and once more when it
     /// met another one.
@@ -99,6 +55,8 @@ impl Db {
                         db.vouch(&call, &ids).await?;
                         vouched.extend(ids);
                     }
+                    // Every one of these was answered meanwhile, so this ends.
+                    Err(Fault::Answered) => {}
                     Err(fault) if fault.is_transient() && !retried => retried = true,
                     done => return done.map_err(|fault| fault.judge(db.0.constraints)),
                 }

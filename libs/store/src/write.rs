@@ -1,5 +1,5 @@
-//! Many repeatable writes at once: in one transaction when all goes well, and in halves when any is refused, so that
-//! each one's failure is its own.
+//! Repeatable writes, one or many at once: in one transaction when all goes well, and in halves when any is refused,
+//! so that each one's failure is its own.
 
 use std::{collections::HashSet, ops::Range, sync::Arc};
 
@@ -9,10 +9,32 @@ use futures_util::future::BoxFuture;
 use prost::Message;
 use uuid::Uuid;
 
-use crate::{Claim, Db, Key, Result, Tx, Written};
+use crate::{
+    Db, Fault, Key, Result, Tx,
+    request::{Answer, Known},
+};
 
 /// After so many refusals the halves are not worth their trouble.
 const MANY: usize = 24;
+
+/// The reply of a repeatable write.
+pub struct Written<T> {
+    /// The reply, the same for every repetition.
+    pub reply: T,
+    /// Whether it was written by an earlier call.
+    pub replayed: bool,
+}
+
+impl<T> From<Written<T>> for tonic::Response<T> {
+    fn from(written: Written<T>) -> Self {
+        let mut response = tonic::Response::new(written.reply);
+        if written.replayed {
+            let value = tonic::metadata::MetadataValue::from_static("true");
+            response.metadata_mut().insert("clientele-replayed", value);
+        }
+        response
+    }
+}
 
 /// A reply, and the customer whose erasure deletes it.
 pub type Reply<T> = (T, Option<Uuid>);
@@ -21,6 +43,25 @@ pub type Reply<T> = (T, Option<Uuid>);
 pub type Outcome<T> = Result<Written<T>, Failure>;
 
 impl Db {
+    /// Runs a write that is repeatable by its key: a second call gets the first one's reply.
+    pub async fn write<T, W>(&self, call: &Call, key: Key, work: W) -> Result<Written<T>>
+    where
+        T: Message + Default + Send + 'static,
+        W: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        let mut outcomes = self
+            .write_many(call, vec![Ok((key, ()))], move |tx, _| {
+                let work = work.clone();
+                Box::pin(async move {
+                    let reply = work(tx).await?;
+                    Ok(vec![(reply, tx.owner)])
+                })
+            })
+            .await;
+        Ok(outcomes.remove(0)?)
+    }
+
     /// Runs writes that are each repeatable by a key of the same method, and answers in their order. `work` does those
     /// that were never answered, in one transaction. Of the same key twice the second gets the first one's reply.
     pub async fn write_many<I, T, W>(
@@ -36,7 +77,7 @@ impl Db {
     {
         let mut outcomes: Vec<Option<Outcome<T>>> = writes.iter().map(|_| None).collect();
         let (mut places, mut set) = (Vec::new(), Vec::new());
-        // A claim needs distinct keys, and nobody overtakes a twin: a second one begins another range.
+        // The keys of a range are distinct, and nobody overtakes a twin: a second one begins another range.
         let mut left: Vec<Range<usize>> = Vec::new();
         let mut seen = HashSet::new();
         for (place, write) in writes.into_iter().enumerate() {
@@ -60,7 +101,12 @@ impl Db {
         let (set, work) = (Arc::new(set), Arc::new(work));
         let mut refused = 0;
         while let Some(range) = left.pop() {
-            let failure = match self.write_range(call, &set, range.clone(), &work).await {
+            let mut done = self.write_range(call, &set, range.clone(), &work).await;
+            if let (1, Err(Fault::Refused(refusal))) = (range.len(), &done) {
+                // A twin may have been faster, and what it did be what refuses this one.
+                done = self.write_range(call, &set, range.clone(), &Arc::new(refuse(refusal.clone()))).await;
+            }
+            let failure = match done {
                 Ok(done) => {
                     range.zip(done).for_each(|(i, done)| outcomes[places[i]] = Some(done));
                     continue;
@@ -105,35 +151,42 @@ impl Db {
     }
 }
 
+/// Work that is refused, for whoever wants to know what was answered and nothing more.
+fn refuse<I, T>(
+    refusal: Failure,
+) -> impl for<'t> Fn(&'t mut Tx, Vec<&'t I>) -> BoxFuture<'t, Result<Vec<Reply<T>>>> + Send + Sync + 'static {
+    move |_, _| {
+        let refusal = refusal.clone();
+        Box::pin(async move { Err(refusal.into()) })
+    }
+}
+
 async fn write_each<I, T, W>(tx: &mut Tx, set: &[(Key, I)], work: &W) -> Result<Vec<Outcome<T>>>
 where
     T: Message + Default,
     W: for<'t> Fn(&'t mut Tx, Vec<&'t I>) -> BoxFuture<'t, Result<Vec<Reply<T>>>>,
 {
     let keys: Vec<Key> = set.iter().map(|(key, _)| *key).collect();
-    let method = keys.first().map_or("", |key| key.method);
-    let claims = tx.claim(method, &keys).await?;
-    let fresh = set.iter().zip(&claims).filter(|(_, claim)| matches!(claim, Claim::Fresh));
-    let fresh: Vec<(Uuid, &I)> = fresh.map(|((key, item), _)| (key.request_id, item)).collect();
-    let replies = match fresh.is_empty() {
+    let known = tx.recall(&keys).await?;
+    let fresh = set.iter().zip(&known).filter(|(_, known)| matches!(known, Known::Fresh));
+    let (fresh, items): (Vec<Key>, Vec<&I>) = fresh.map(|((key, item), _)| (*key, item)).unzip();
+    let replies = match items.is_empty() {
         true => Vec::new(),
-        false => work(tx, fresh.iter().map(|(_, item)| *item).collect()).await?,
+        false => work(tx, items).await?,
     };
-    let stored = fresh.iter().zip(&replies).map(|((id, _), (reply, owner))| (*id, reply.encode_to_vec(), *owner));
-    let stored: Vec<(Uuid, Vec<u8>, Option<Uuid>)> = stored.collect();
-    if !stored.is_empty() {
-        tx.settle(method, &stored).await?;
-    }
+    let answer = |(key, (reply, owner)): (&Key, &Reply<T>)| (*key, reply.encode_to_vec(), *owner);
+    let answers: Vec<Answer> = fresh.iter().zip(&replies).map(answer).collect();
+    tx.keep(&answers).await?;
     let mut replies = replies.into_iter();
-    let outcome = |claim| {
-        Ok(match claim {
-            Claim::Reused => Err(reason::REQUEST_ID_REUSED.into()),
-            Claim::Replay(reply) => Ok(Written { reply: T::decode(reply.as_slice())?, replayed: true }),
-            Claim::Fresh => {
+    let outcome = |known| {
+        Ok(match known {
+            Known::Reused => Err(reason::REQUEST_ID_REUSED.into()),
+            Known::Replay(reply) => Ok(Written { reply: T::decode(reply.as_slice())?, replayed: true }),
+            Known::Fresh => {
                 let (reply, _) = replies.next().ok_or(reason::INTERNAL_ERROR)?;
                 Ok(Written { reply, replayed: false })
             }
         })
     };
-    claims.into_iter().map(outcome).collect()
+    known.into_iter().map(outcome).collect()
 }
