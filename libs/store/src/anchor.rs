@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use access::Call;
 use error::{Failure, reason};
@@ -14,10 +14,25 @@ impl Tx {
     }
 
     /// Raises the versions of several customers by so many changes each, in ascending order of
-    /// their ids, and answers the new versions. A customer that is new to this service must exist.
+    /// their ids, and answers the new versions. A customer that is new to this service must exist. The keys that
+    /// seal what is written are open then.
     pub async fn raise_many(&mut self, counts: &BTreeMap<Uuid, i64>) -> Result<BTreeMap<Uuid, i64>> {
+        let (versions, new) = self.raise_rows(counts).await?;
+        let known: Vec<Uuid> = versions.keys().copied().filter(|id| !new.contains(id)).collect();
+        self.own_held(&known).await?;
+        self.own_new(&new.into_iter().collect::<Vec<_>>()).await?;
+        Ok(versions)
+    }
+
+    /// The same where nothing of customers is sealed: they get no keys.
+    pub async fn raise_unsealed(&mut self, counts: &BTreeMap<Uuid, i64>) -> Result<BTreeMap<Uuid, i64>> {
+        Ok(self.raise_rows(counts).await?.0)
+    }
+
+    /// Answers the new versions, and who is new to this service.
+    async fn raise_rows(&mut self, counts: &BTreeMap<Uuid, i64>) -> Result<(BTreeMap<Uuid, i64>, BTreeSet<Uuid>)> {
         if counts.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(Default::default());
         }
         // The nil id owns the service's own keys.
         if counts.contains_key(&Uuid::nil()) {
@@ -48,18 +63,14 @@ impl Tx {
             let erased = sql("select customers", query.fetch_one(self.sql())).await?;
             return Err(if erased { reason::CUSTOMER_ERASED } else { reason::CUSTOMER_NOT_FOUND }.into());
         }
-        let of = |fresh| rows.iter().filter(|row| row.fresh == fresh).map(|row| row.customer_id).collect::<Vec<_>>();
-        let (new, known) = (of(true), of(false));
+        let new: BTreeSet<Uuid> = rows.iter().filter(|row| row.fresh).map(|row| row.customer_id).collect();
         let unknown: Vec<Uuid> = new.iter().copied().filter(|id| !self.vouched.contains(id)).collect();
         if self.db.0.directory.is_some() && !unknown.is_empty() {
             return Err(Fault::Unanchored(unknown));
         }
-        // The keys that seal what is written.
-        self.own_held(&known).await?;
-        self.own_new(&new).await?;
         self.raised.extend(rows.iter().map(|row| (row.customer_id, row.version)));
         self.owner = self.owner.or(ids.first().copied());
-        Ok(rows.into_iter().map(|row| (row.customer_id, row.version)).collect())
+        Ok((rows.into_iter().map(|row| (row.customer_id, row.version)).collect(), new))
     }
 }
 

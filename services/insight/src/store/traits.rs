@@ -30,7 +30,7 @@ pub async fn put(tx: &mut Tx, said: &[(Uuid, Traits)]) -> Result<()> {
     for new in ids.iter().filter(|customer| !states.contains_key(customer)) {
         differs.entry(*new).or_default();
     }
-    let versions = tx.raise_many(&differs.keys().map(|customer| (*customer, 1)).collect()).await?;
+    let versions = tx.raise_unsealed(&differs.keys().map(|customer| (*customer, 1)).collect()).await?;
     write(tx, &differs).await?;
     let change = |(customer, traits): (&Uuid, &BTreeMap<String, String>)| Change {
         customer_id: *customer,

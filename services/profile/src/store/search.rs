@@ -15,6 +15,9 @@ use crate::{filter::Filter, reason};
 /// A page without a leading word looks through so many customers at most, so that who asks for what is rare gives way.
 const WALKED: i64 = 20_000;
 
+/// A word that so many names hold is rare enough to lead, whatever the others are.
+const FEW: i64 = 200;
+
 /// When a customer was created, and who it is.
 type Place = (DateTime<Utc>, Uuid);
 
@@ -85,21 +88,27 @@ impl Store {
         Ok(Page { items: items.into_iter().map(|(_, customer)| customer).collect(), next_page_token })
     }
 
-    /// The rarest of some words; none when one of them is in no name.
+    /// The rarest of some words; none when one of them is in no name. Where one is in few names, nobody counts how
+    /// common the others are.
     async fn rarest(&self, hashes: &[Vec<u8>]) -> Result<Option<Vec<u8>>> {
         let query = sqlx::query!(
             r#"
             with common as (
                 select greatest(1000, reltuples * 0.005)::bigint as count from pg_class
                 where oid = 'profile.profiles'::regclass
+            ), few as materialized (
+                select asked.hash, (select count(*) from (select 1 from profile.name_tokens n where n.hash = asked.hash
+                                                          limit $2::bigint + 1) as found) as count
+                from unnest($1::bytea[]) as asked (hash)
             )
-            select asked.hash as "hash!", common.count as "common!",
-                   (select count(*) from (select 1 from profile.name_tokens n where n.hash = asked.hash
-                                          limit common.count + 1) as found) as "count!"
-            from unnest($1::bytea[]) as asked (hash) cross join common
-            order by 3 limit 1
+            select few.hash as "hash!", common.count as "common!",
+                   (case when (select min(count) from few) <= $2 then few.count else
+                        (select count(*) from (select 1 from profile.name_tokens n where n.hash = few.hash
+                                               limit common.count + 1) as found) end) as "count!"
+            from few cross join common order by 3 limit 1
             "#,
-            hashes
+            hashes,
+            FEW
         );
         match sql("select profile.name_tokens", query.fetch_optional(&self.db)).await? {
             None => Ok(None),
